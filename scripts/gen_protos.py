@@ -38,6 +38,7 @@ def generate(out: Path) -> None:
         "protoc",
         f"-I{ROOT / 'protos'}",
         f"-I{deps}",
+        f"-I{Path(protoc.__file__).parent / '_proto'}",
         f"--plugin=protoc-gen-mypy={bin_dir / 'protoc-gen-mypy'}",
         f"--plugin=protoc-gen-mypy_grpc={bin_dir / 'protoc-gen-mypy_grpc'}",
         f"--python_out={out}",
@@ -53,7 +54,8 @@ def generate(out: Path) -> None:
 def drifted(fresh: Path) -> list[str]:
     """Names of generated files that differ between `fresh` and the tree."""
     names = {str(path.relative_to(fresh)) for path in fresh.rglob("*_pb2*")}
-    names |= {str(path.relative_to(ROOT)) for path in (ROOT / "tidemill").rglob("*_pb2*.py*") if "__pycache__" not in str(path)}
+    committed = (path.relative_to(ROOT) for path in (ROOT / "tidemill").rglob("*_pb2*.py*"))
+    names |= {str(path) for path in committed if "__pycache__" not in path.parts}
     same, _, _ = filecmp.cmpfiles(fresh, ROOT, sorted(names), shallow=False)
     return sorted(names - set(same))
 
