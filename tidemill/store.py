@@ -1,0 +1,159 @@
+"""The object store: immutable files by key below one root.
+
+A file appears under its key wholly and durably, or not at all: temporary name, fsync, rename, fsync of the folder.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from pyarrow import fs
+
+from tidemill.errors import Reason, TidemillError
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that was written: its key, SHA-256 and size in bytes."""
+
+    key: str
+    sha256: bytes
+    size_bytes: int
+
+
+class ObjectStore:
+    """A folder of this machine as an object store.
+
+    Attributes:
+        root: the folder.
+        filesystem: `pyarrow.fs` view of it; paths are keys.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.filesystem: Any = cast("Any", fs).SubTreeFileSystem(str(root), cast("Any", fs).LocalFileSystem())
+
+    def uri(self, key: str) -> str:
+        """Where `key` lies, for people and other systems."""
+        return (self.root / _checked(key)).as_uri()
+
+    def path(self, key: str) -> Path:
+        """Local path of `key`."""
+        return self.root / _checked(key)
+
+    def put(self, key: str, data: bytes) -> StoredFile:
+        """Write `data` under `key` durably, replacing a file of that key; OSError becomes STORE_FAILED."""
+        target = self.path(key)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        try:
+            _make_folder(target.parent)
+            _write_durably(temporary, data)
+            os.replace(temporary, target)
+            _fsync_folder(target.parent)
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise _failed("write", key, exc) from exc
+        return StoredFile(key, hashlib.sha256(data).digest(), len(data))
+
+    def get(self, key: str, sha256: bytes | None = None) -> bytes:
+        """The bytes under `key`; DATA_CORRUPT when it is missing or is not what `sha256` says."""
+        try:
+            data = self.path(key).read_bytes()
+        except FileNotFoundError as exc:
+            raise TidemillError(
+                Reason.DATA_CORRUPT, f"{key} is missing from the object store", metadata={"key": key}
+            ) from exc
+        except OSError as exc:
+            raise _failed("read", key, exc) from exc
+        if sha256 is not None and hashlib.sha256(data).digest() != sha256:
+            raise TidemillError(
+                Reason.DATA_CORRUPT,
+                f"{key} was changed after it was written: its SHA-256 is not {sha256.hex()}",
+                metadata={"key": key, "expected": sha256.hex()},
+            )
+        return data
+
+    def exists(self, key: str) -> bool:
+        """Whether a file lies under `key`."""
+        return self.path(key).is_file()
+
+    def delete(self, key: str) -> None:
+        """Remove the file under `key`, if there is one."""
+        try:
+            self.path(key).unlink(missing_ok=True)
+        except OSError as exc:
+            raise _failed("delete", key, exc) from exc
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Keys of the files directly below folder `prefix`, sorted; none when there is no such folder."""
+        folder = self.path(prefix)
+        if folder.is_dir():
+            for name in sorted(os.listdir(folder)):
+                if not name.startswith(".") and (folder / name).is_file():
+                    yield f"{prefix}/{name}"
+
+
+def open_store(uri: str) -> ObjectStore:
+    """The store behind `uri`; only `file://` folders are known to this build."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise TidemillError(
+            Reason.INVALID_ARGUMENT,
+            f"store {uri!r} is not supported: use file:///absolute/folder",
+            metadata={"store": uri},
+        )
+    root = Path(unquote(parts.path))
+    try:
+        _make_folder(root)
+    except OSError as exc:
+        raise _failed("create", uri, exc) from exc
+    return ObjectStore(root)
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise TidemillError(Reason.INVALID_ARGUMENT, f"{key[:200]!r} is not an object-store key", metadata={"key": key})
+    return key
+
+
+def _make_folder(folder: Path) -> None:
+    # A new folder is durable only once its parent is synced, up to the first one that was there before.
+    missing = [folder, *folder.parents]
+    created = [path for path in missing if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in created:
+        _fsync_folder(path.parent)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _failed(verb: str, key: str, exc: OSError) -> TidemillError:
+    return TidemillError(
+        Reason.STORE_FAILED,
+        f"could not {verb} {key} in the object store: {exc.strerror or exc}",
+        metadata={"key": key},
+        retry_after=1.0,
+    )
