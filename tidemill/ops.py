@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -25,9 +26,7 @@ class OpsServer:
 
     def __init__(self, address: str, ready: Callable[[], Readiness]) -> None:
         host, _, port = address.rpartition(":")
-        handler = type("Handler", (_Handler,), {"ready": staticmethod(ready)})
-        self._server = ThreadingHTTPServer((host, int(port)), handler)
-        self._server.daemon_threads = True
+        self._server = _Server((host, int(port)), ready)
         self._thread = threading.Thread(target=self._server.serve_forever, name="ops-http", daemon=True)
         self._thread.start()
 
@@ -44,8 +43,15 @@ class OpsServer:
         self._thread.join()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], ready: Callable[[], Readiness]) -> None:
+        super().__init__(address, _Handler)
+        self.ready = ready
+
+
 class _Handler(BaseHTTPRequestHandler):
-    ready: Callable[[], Readiness]
     # A client that sends nothing must not hold its thread for ever.
     timeout = 10
 
@@ -54,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "/healthz":
                 self._answer(200, b'{"status": "ok"}\n', "application/json")
             case "/readyz":
-                readiness = type(self).ready()
+                readiness = cast("_Server", self.server).ready()
                 body = json.dumps({"ready": readiness.ready, **readiness.details}) + "\n"
                 self._answer(200 if readiness.ready else 503, body.encode(), "application/json")
             case "/metrics":

@@ -1,0 +1,85 @@
+"""The stored encoding of requests."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidemill.encoding import Message, decode_request, encode_request, encode_spec, merge_sampling, sampling_values
+from tidemill.v1 import row_pb2
+
+text = st.text(max_size=50)
+sampling = st.builds(
+    row_pb2.SamplingParams,
+    temperature=st.none() | st.floats(min_value=0, max_value=2),
+    top_k=st.none() | st.integers(min_value=1, max_value=1000),
+    max_tokens=st.none() | st.integers(min_value=1, max_value=4096),
+    seed=st.none() | st.integers(min_value=0, max_value=2**63 - 1),
+    stop=st.lists(st.text(min_size=1, max_size=5), max_size=3),
+)
+prompts = st.builds(row_pb2.Row, prompt=text.filter(bool), sampling=sampling)
+chats = st.builds(
+    row_pb2.Row,
+    chat=st.builds(
+        row_pb2.ChatInput,
+        messages=st.lists(st.builds(row_pb2.ChatMessage, role=st.just("user"), content=text), min_size=1, max_size=3),
+    ),
+    sampling=sampling,
+)
+
+
+@given(prompts | chats)
+def test_requests_round_trip(row: row_pb2.Row) -> None:
+    request = decode_request(encode_request(row))
+    assert request.task == row.WhichOneof("input")
+    assert request.prompt == row.prompt
+    assert request.messages == tuple(Message(item.role, item.content) for item in row.chat.messages)
+    assert request.sampling == sampling_values(row.sampling)
+    assert {type(value) for value in request.sampling.values()} <= {int, float, list}
+
+
+@given(prompts | chats)
+def test_encoding_depends_on_content_alone(row: row_pb2.Row) -> None:
+    copy = row_pb2.Row.FromString(row.SerializeToString())
+    copy.custom_id = "another"
+    assert encode_request(copy) == encode_request(row)
+
+
+def test_the_encoding_of_a_row_is_fixed() -> None:
+    row = row_pb2.Row(prompt="caf\u00e9\n", sampling=row_pb2.SamplingParams(temperature=1, top_k=3, stop=["x"]))
+    expected = '{"prompt":"caf\u00e9\\n","sampling":{"stop":["x"],"temperature":1.0,"top_k":3},"task":"prompt","v":1}'
+    assert encode_request(row) == expected.encode()
+
+
+def test_a_row_without_input_has_no_encoding() -> None:
+    with pytest.raises(ValueError, match="without input"):
+        encode_request(row_pb2.Row(custom_id="a"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"v": 2}, "version 1"),
+        ({"v": 1, "task": "prompt", "sampling": {"seed": 1.5}}, "whole number"),
+        ({"v": 1, "task": "prompt", "sampling": {"best_of": 2}}, "unknown"),
+    ],
+)
+def test_foreign_bytes_are_refused(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        decode_request(json.dumps(fields).encode())
+
+
+def test_whole_numbers_written_as_fractions_become_integers() -> None:
+    data = b'{"v":1,"task":"prompt","prompt":"a","sampling":{"seed":7.0}}'
+    assert repr(decode_request(data).sampling["seed"]) == "7"
+
+
+def test_row_values_win_over_the_job_s() -> None:
+    defaults = row_pb2.SamplingParams(temperature=0.5, max_tokens=10)
+    assert merge_sampling(defaults, {"max_tokens": 3}) == {"temperature": 0.5, "max_tokens": 3}
+
+
+def test_spec_names_model_template_and_sampling() -> None:
+    spec = json.loads(encode_spec("m", "t", row_pb2.SamplingParams(seed=1)))
+    assert spec == {"v": 1, "model": "m", "template": "t", "sampling": {"seed": 1}}

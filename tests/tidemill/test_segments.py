@@ -1,0 +1,82 @@
+"""Segments on a real folder."""
+
+from pathlib import Path
+
+import pytest
+
+from tidemill import segments
+from tidemill.digests import error_digest, output_digest, row_digest
+from tidemill.errors import Reason, TidemillError
+from tidemill.store import ObjectStore, open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(tmp_path.as_uri())
+
+
+def inputs(count: int) -> list[segments.InputRow]:
+    return [
+        segments.InputRow(index, f"id-{index}", "prompt", b"{}", row_digest(f"id-{index}", b"{}"))
+        for index in range(count)
+    ]
+
+
+def result(index: int, text: str | None) -> segments.ResultRow:
+    return segments.ResultRow(
+        row_index=index,
+        custom_id=f"id-{index}",
+        status=1 if text is not None else 2,
+        text=text,
+        finish_reason="stop" if text is not None else "",
+        prompt_tokens=3,
+        output_tokens=2,
+        cached_tokens=0,
+        queue_seconds=0.1,
+        prefill_seconds=None,
+        decode_seconds=None,
+        attempt=1,
+        error_code="" if text is not None else "PROMPT_TOO_LONG",
+        error_message="",
+        request_digest=row_digest(f"id-{index}", b"{}"),
+        output_digest=output_digest(text) if text is not None else error_digest("PROMPT_TOO_LONG"),
+        chunk_start=0,
+        model_digest="00",
+        engine_build="vllm",
+    )
+
+
+def test_input_rows_round_trip(store: ObjectStore) -> None:
+    stored = segments.write_segment(store, "in.parquet", segments.input_table(inputs(2500)))
+    table = segments.read_segment(store, "in.parquet", sha256=stored.sha256)
+    assert list(segments.input_rows(table)) == inputs(2500)
+
+
+def test_result_rows_round_trip(store: ObjectStore) -> None:
+    rows = [result(0, "answer"), result(1, None), result(2, "")]
+    segments.write_segment(store, "out.parquet", segments.result_table(rows))
+    assert list(segments.result_rows(segments.read_segment(store, "out.parquet"))) == rows
+
+
+def test_batches_are_row_groups(store: ObjectStore) -> None:
+    segments.write_segment(store, "in.parquet", segments.input_table(inputs(2500)))
+    sizes = [batch.num_rows for batch in segments.read_batches(store, "in.parquet", columns=["digest"])]
+    assert sizes == [1024, 1024, 452]
+
+
+def test_equal_rows_make_equal_files(store: ObjectStore) -> None:
+    first = segments.write_segment(store, "a.parquet", segments.input_table(inputs(10)))
+    second = segments.write_segment(store, "b.parquet", segments.input_table(inputs(10)))
+    assert first.sha256 == second.sha256
+
+
+def test_damaged_and_missing_segments_are_named(store: ObjectStore) -> None:
+    store.put("bad.parquet", b"PAR1 nonsense")
+    for key in ("bad.parquet", "none.parquet"):
+        with pytest.raises(TidemillError) as caught:
+            segments.read_segment(store, key)
+        assert caught.value.reason is Reason.DATA_CORRUPT
+        with pytest.raises(TidemillError) as caught:
+            list(segments.read_batches(store, key))
+        assert caught.value.reason is Reason.DATA_CORRUPT
+        assert caught.value.metadata["key"] == key

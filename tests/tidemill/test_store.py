@@ -1,0 +1,92 @@
+"""The object store on a real folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tidemill.digests import sha256
+from tidemill.errors import Reason, TidemillError
+from tidemill.store import ObjectStore, open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store((tmp_path / "new" / "store").as_uri())
+
+
+def test_put_then_get(store: ObjectStore) -> None:
+    stored = store.put("jobs/a/b.bin", b"data")
+    assert (stored.key, stored.sha256, stored.size_bytes) == ("jobs/a/b.bin", sha256(b"data"), 4)
+    assert store.get("jobs/a/b.bin", stored.sha256) == b"data"
+    assert store.exists("jobs/a/b.bin")
+    assert list(store.keys("jobs/a")) == ["jobs/a/b.bin"]
+    assert list(store.keys("jobs/none")) == []
+    with store.filesystem.open_input_stream("jobs/a/b.bin") as stream:
+        assert stream.read() == b"data"
+    store.delete("jobs/a/b.bin")
+    store.delete("jobs/a/b.bin")
+    assert not store.exists("jobs/a/b.bin")
+
+
+def test_changed_and_missing_files_are_named(store: ObjectStore) -> None:
+    store.put("a", b"data")
+    store.path("a").write_bytes(b"date")
+    for key, words in (("a", "changed"), ("b", "missing")):
+        with pytest.raises(TidemillError, match=words) as caught:
+            store.get(key, sha256(b"data"))
+        assert caught.value.reason is Reason.DATA_CORRUPT
+        assert caught.value.metadata["key"] == key
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../b", "a//b", ".hidden", "a\0b", "a/", "a b"])
+def test_keys_cannot_leave_the_store(store: ObjectStore, key: str) -> None:
+    with pytest.raises(TidemillError) as caught:
+        store.put(key, b"")
+    assert caught.value.reason is Reason.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/x", "file://host/x", "/plain", "file:relative"])
+def test_other_uris_are_refused(uri: str) -> None:
+    with pytest.raises(TidemillError, match="file:///absolute"):
+        open_store(uri)
+
+
+def test_uri_of_a_key_is_absolute(store: ObjectStore) -> None:
+    assert store.uri("a/b") == (store.root / "a" / "b").as_uri()
+
+
+def test_a_failed_write_leaves_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("a/old", b"x")
+
+    def no_space(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(TidemillError, match="No space left") as caught:
+        store.put("a/new", b"data")
+    assert caught.value.reason is Reason.STORE_FAILED
+    assert os.listdir(store.root / "a") == ["old"]
+
+
+def test_a_file_in_the_way_is_reported(store: ObjectStore) -> None:
+    store.put("a", b"file")
+    with pytest.raises(TidemillError) as caught:
+        store.put("a/b", b"")
+    assert caught.value.reason is Reason.STORE_FAILED
+
+
+def test_an_unreadable_path_is_reported(store: ObjectStore) -> None:
+    store.put("folder/x", b"")
+    with pytest.raises(TidemillError) as caught:
+        store.get("folder")
+    assert caught.value.reason is Reason.STORE_FAILED
+    with pytest.raises(TidemillError):
+        store.delete("folder")
+
+
+def test_a_store_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TidemillError) as caught:
+        open_store((tmp_path / "file" / "store").as_uri())
+    assert caught.value.reason is Reason.STORE_FAILED
