@@ -1,0 +1,72 @@
+"""Errors across the wire and back."""
+
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import status_pb2
+
+from tidemill.errors import DOMAIN, FieldViolation, Reason, TidemillError
+from tidemill.status import STATUS_OF, from_rpc_error, rpc_status
+
+
+class FakeCall(grpc.RpcError):
+    """A failed call as the client sees it."""
+
+    def __init__(self, code: grpc.StatusCode, details: str, status: status_pb2.Status | None = None) -> None:
+        self._code, self._details, self._status = code, details, status
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def trailing_metadata(self) -> Any:
+        if self._status is None:
+            return ()
+        return (("grpc-status-details-bin", self._status.SerializeToString()),)
+
+
+def over_the_wire(error: TidemillError) -> TidemillError:
+    return from_rpc_error(FakeCall(STATUS_OF[error.reason], error.message, rpc_status(error)))
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_a_status_and_survives_the_wire(reason: Reason) -> None:
+    error = over_the_wire(TidemillError(reason, "words", metadata={"job": "j"}, retry_after=1.5))
+    assert (error.reason, error.message, error.metadata, error.retry_after) == (reason, "words", {"job": "j"}, 1.5)
+
+
+def test_violations_survive_the_wire() -> None:
+    violations = [FieldViolation("rows[6].sampling.temperature", "must be 0 to 2")]
+    error = over_the_wire(TidemillError(Reason.INVALID_ROWS, "words", violations=violations))
+    assert list(error.violations) == violations
+
+
+def test_each_status_carries_one_error_info_of_our_domain() -> None:
+    status = rpc_status(TidemillError(Reason.JOB_TERMINAL, "words"))
+    infos = [detail for detail in status.details if detail.TypeName() == "google.rpc.ErrorInfo"]
+    assert len(infos) == 1
+    assert DOMAIN.encode() in infos[0].value
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED),
+        (grpc.StatusCode.DATA_LOSS, Reason.INTERNAL),
+    ],
+)
+def test_a_bare_status_gets_the_nearest_reason(code: grpc.StatusCode, reason: Reason) -> None:
+    error = from_rpc_error(FakeCall(code, "words"))
+    assert (error.reason, error.message) == (reason, "words")
+
+
+def test_a_reason_of_a_later_version_falls_back_to_its_status() -> None:
+    status = rpc_status(TidemillError(Reason.OVERLOADED, "words"))
+    for detail in status.details:
+        detail.value = detail.value.replace(b"OVERLOADED", b"OVERLOADEX")
+    error = from_rpc_error(FakeCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "words", status))
+    assert error.reason is Reason.OVERLOADED
