@@ -1,0 +1,138 @@
+"""What a client may ask of a new job."""
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+from google.protobuf import timestamp_pb2
+
+from services.gateway.limits import (
+    DEFAULT_WINDOW,
+    MAX_LABEL_KEY_BYTES,
+    MAX_LABEL_VALUE_BYTES,
+    MAX_LABELS,
+    MAX_ORIGIN_RUN_ID_BYTES,
+    MAX_REQUEST_ID_BYTES,
+    MAX_WINDOW,
+    MIN_WINDOW,
+)
+from services.gateway.sampling_fields import check_sampling
+from services.gateway.unknown_fields import has_unknown_fields
+from tidemill.errors import FieldViolation, Reason, TidemillError
+from tidemill.v1 import job_pb2, job_service_pb2
+
+_DATASET = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_INPUTS = frozenset(
+    {"model", "sampling", "complete_by_time", "completion_window", "execution_mode", "dataset", "labels"}
+    | {"origin_run_id"}
+)
+_NANOSECONDS = 1_000_000_000
+
+
+def check_create(request: job_service_pb2.CreateJobRequest) -> None:
+    """Raise UNSUPPORTED_PARAMETER or INVALID_ARGUMENT, naming every offending field."""
+    if has_unknown_fields(request):
+        raise TidemillError(
+            Reason.UNSUPPORTED_PARAMETER,
+            "the request has fields that this version of the service does not know; remove them or update the service",
+        )
+    job = request.job
+    if outputs := [field.name for field, _ in job.ListFields() if field.name not in _INPUTS]:
+        raise TidemillError(
+            Reason.UNSUPPORTED_PARAMETER,
+            f"the service sets {', '.join(outputs)}; leave them out of a new job",
+            violations=[FieldViolation(f"job.{name}", "set by the service") for name in outputs],
+        )
+    if violations := [*_check_request_id(request.request_id), *_check_job(job)]:
+        raise TidemillError(
+            Reason.INVALID_ARGUMENT,
+            "; ".join(f"{item.field}: {item.description}" for item in violations),
+            violations=violations,
+        )
+
+
+def check_job_sampling(job: job_pb2.Job, max_model_len: int) -> None:
+    """Raise INVALID_ARGUMENT when the sampling defaults are out of range for the model."""
+    found = list(check_sampling(job.sampling, max_model_len))
+    if found:
+        violations = [FieldViolation(f"job.{item.field}", item.description) for item in found]
+        raise TidemillError(
+            Reason.INVALID_ARGUMENT, "; ".join(item.description for item in violations), violations=violations
+        )
+
+
+def deadline_of(job: job_pb2.Job, now_ns: int) -> timestamp_pb2.Timestamp:
+    """When the job's answers are needed: as given, or a window from now."""
+    deadline = timestamp_pb2.Timestamp()
+    if job.HasField("complete_by_time"):
+        deadline.CopyFrom(job.complete_by_time)
+    elif job.HasField("completion_window"):
+        deadline.FromNanoseconds(now_ns + job.completion_window.seconds * _NANOSECONDS + job.completion_window.nanos)
+    else:
+        deadline.FromNanoseconds(now_ns + _nanoseconds(DEFAULT_WINDOW))
+    return deadline
+
+
+def _check_job(job: job_pb2.Job) -> Iterator[FieldViolation]:
+    if not job.model:
+        yield FieldViolation("job.model", "a model is required; ListModels prints the available ones")
+    yield from _check_deadline(job, time.time_ns())
+    if job.execution_mode not in job_pb2.ExecutionMode.values():
+        yield FieldViolation("job.execution_mode", f"mode {job.execution_mode} is unknown; use SHARED or DEDICATED")
+    if job.dataset and not _DATASET.fullmatch(job.dataset):
+        yield FieldViolation("job.dataset", "a dataset is named by 1 to 128 characters of [A-Za-z0-9._-]")
+    if _size(job.origin_run_id) > MAX_ORIGIN_RUN_ID_BYTES:
+        yield FieldViolation(
+            "job.origin_run_id",
+            f"has {_size(job.origin_run_id)} bytes; at most {MAX_ORIGIN_RUN_ID_BYTES} are allowed",
+        )
+    yield from _check_labels(job)
+    for item in check_sampling(job.sampling, 0):
+        yield FieldViolation(f"job.{item.field}", item.description)
+
+
+def _check_request_id(request_id: str) -> Iterator[FieldViolation]:
+    if _size(request_id) > MAX_REQUEST_ID_BYTES:
+        yield FieldViolation("request_id", f"has {_size(request_id)} bytes; at most {MAX_REQUEST_ID_BYTES} are allowed")
+
+
+def _check_deadline(job: job_pb2.Job, now_ns: int) -> Iterator[FieldViolation]:
+    if job.HasField("complete_by_time") and job.HasField("completion_window"):
+        yield FieldViolation("job.completion_window", "set complete_by_time or completion_window, not both")
+    elif job.HasField("complete_by_time"):
+        moment = job.complete_by_time
+        left = moment.seconds * _NANOSECONDS + moment.nanos - now_ns
+        yield from _check_window("job.complete_by_time", left, moment.nanos)
+    elif job.HasField("completion_window"):
+        window = job.completion_window
+        yield from _check_window("job.completion_window", window.seconds * _NANOSECONDS + window.nanos, window.nanos)
+
+
+def _check_window(field: str, window_ns: int, nanos: int) -> Iterator[FieldViolation]:
+    in_range = _nanoseconds(MIN_WINDOW) <= window_ns <= _nanoseconds(MAX_WINDOW)
+    if not in_range or not 0 <= nanos < _NANOSECONDS:
+        yield FieldViolation(
+            field, f"the deadline is {window_ns / _NANOSECONDS:.0f} s away; it must be one minute to thirty days away"
+        )
+
+
+def _check_labels(job: job_pb2.Job) -> Iterator[FieldViolation]:
+    if len(job.labels) > MAX_LABELS:
+        yield FieldViolation("job.labels", f"has {len(job.labels)} labels; at most {MAX_LABELS} are allowed")
+        return
+    for key, value in sorted(job.labels.items()):
+        if not 1 <= _size(key) <= MAX_LABEL_KEY_BYTES:
+            yield FieldViolation("job.labels", f"key {key[:64]!r} must have 1 to {MAX_LABEL_KEY_BYTES} bytes")
+        if _size(value) > MAX_LABEL_VALUE_BYTES:
+            yield FieldViolation(
+                f"job.labels[{key[:64]}]", f"the value has {_size(value)} bytes; the limit is {MAX_LABEL_VALUE_BYTES}"
+            )
+
+
+def _nanoseconds(duration: timedelta) -> int:
+    return int(duration.total_seconds()) * _NANOSECONDS
+
+
+def _size(text: str) -> int:
+    return len(text.encode())

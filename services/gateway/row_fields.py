@@ -1,0 +1,104 @@
+"""What makes a row acceptable, apart from the length of its prompt."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from services.gateway.limits import MAX_CUSTOM_ID_BYTES, SHOWN_CUSTOM_ID_BYTES
+from services.gateway.sampling_fields import check_sampling
+from services.gateway.unknown_fields import has_unknown_fields
+from tidemill.errors import RowCode
+from tidemill.v1 import row_pb2
+
+_ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class RowRules:
+    """What a job's model allows; `max_model_len` 0 means that no worker has said."""
+
+    model: str
+    max_model_len: int = 0
+    has_chat_template: bool = True
+
+
+@dataclass(frozen=True)
+class _Finding:
+    code: RowCode
+    field: str
+    message: str
+
+
+def check_row(row: row_pb2.Row, index: int, rules: RowRules) -> row_pb2.RowError | None:
+    """The first thing wrong with a row; None when there is nothing."""
+    finding = next(_findings(row, rules), None)
+    return finding and row_error(row.custom_id, index, finding.code, finding.field, finding.message)
+
+
+def check_known(rows: Sequence[row_pb2.Row], first_index: int) -> list[row_pb2.RowError]:
+    """The rows with fields that this build does not know."""
+    message = "the row has a field that this version of the service does not know; remove it or update the service"
+    return [
+        row_error(row.custom_id, first_index + position, RowCode.UNSUPPORTED_PARAMETER, "", message)
+        for position, row in enumerate(rows)
+        if has_unknown_fields(row)
+    ]
+
+
+def row_error(custom_id: str, index: int, code: RowCode, field: str, message: str) -> row_pb2.RowError:
+    """A refusal of the row at `index` of its job."""
+    shown = custom_id.encode()[:SHOWN_CUSTOM_ID_BYTES].decode(errors="ignore")
+    return row_pb2.RowError(index=index, custom_id=shown, code=code, field=field, message=message)
+
+
+def _findings(row: row_pb2.Row, rules: RowRules) -> Iterator[_Finding]:
+    yield from _check_custom_id(row.custom_id)
+    match row.WhichOneof("input"):
+        case "prompt" if row.prompt:
+            pass
+        case "prompt":
+            yield _Finding(RowCode.INPUT_MISSING, "prompt", "the prompt is empty; give it at least one character")
+        case "chat":
+            yield from _check_chat(row.chat, rules)
+        case _:
+            yield _Finding(RowCode.INPUT_MISSING, "input", "the row is empty; set prompt or chat")
+    if row.HasField("sampling"):
+        for item in check_sampling(row.sampling, rules.max_model_len):
+            yield _Finding(RowCode.PARAMETER_OUT_OF_RANGE, item.field, item.description)
+
+
+def _check_custom_id(custom_id: str) -> Iterator[_Finding]:
+    # Up to a quarter of the limit no encoding is needed: a character has at most four bytes.
+    size = len(custom_id) if len(custom_id) <= MAX_CUSTOM_ID_BYTES // 4 else len(custom_id.encode())
+    if not 1 <= size <= MAX_CUSTOM_ID_BYTES:
+        yield _Finding(
+            RowCode.CUSTOM_ID_INVALID,
+            "custom_id",
+            f"custom_id has {size} bytes; it must have 1 to {MAX_CUSTOM_ID_BYTES}",
+        )
+
+
+def _check_chat(chat: row_pb2.ChatInput, rules: RowRules) -> Iterator[_Finding]:
+    if not rules.has_chat_template:
+        yield _Finding(
+            RowCode.CHAT_NOT_SUPPORTED, "chat", f"model {rules.model} has no chat template; send a prompt instead"
+        )
+    if not chat.messages:
+        yield _Finding(RowCode.INPUT_MISSING, "chat.messages", "the chat has no messages; it needs at least one")
+        return
+    for position, item in enumerate(chat.messages):
+        if item.role not in _ROLES:
+            yield _Finding(
+                RowCode.INPUT_INVALID,
+                f"chat.messages[{position}].role",
+                f"role {item.role[:32]!r} is unknown; use system, user or assistant",
+            )
+        if not item.content:
+            yield _Finding(
+                RowCode.INPUT_INVALID, f"chat.messages[{position}].content", "the message is empty; give it content"
+            )
+    if chat.messages[-1].role != "user":
+        yield _Finding(
+            RowCode.INPUT_INVALID,
+            f"chat.messages[{len(chat.messages) - 1}].role",
+            "the last message must be from the user",
+        )
