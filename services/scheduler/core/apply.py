@@ -1,0 +1,41 @@
+"""`apply(state, event)`: fold one ledger event into the state. Events are facts, so nothing is refused here."""
+
+from collections.abc import Callable
+
+from services.scheduler.core.apply_endings import finalise_leased, finalise_requeued, job_ending, job_finished
+from services.scheduler.core.apply_leases import chunk_leased, chunk_requeued, part_committed
+from services.scheduler.core.apply_rows import job_created, job_sealed, segment_committed, writer_opened
+from services.scheduler.core.state import State
+from services.scheduler.core.times import from_timestamp
+from tidemill.internal.v1 import ledger_pb2
+
+_HANDLERS: dict[str, Callable[[State, ledger_pb2.LedgerEvent], None]] = {
+    "job_created": job_created,
+    "writer_opened": writer_opened,
+    "segment_committed": segment_committed,
+    "job_sealed": job_sealed,
+    "chunk_leased": chunk_leased,
+    "part_committed": part_committed,
+    "chunk_requeued": chunk_requeued,
+    "job_ending": job_ending,
+    "finalise_leased": finalise_leased,
+    "finalise_requeued": finalise_requeued,
+    "job_finished": job_finished,
+}
+
+
+def apply(state: State, event: ledger_pb2.LedgerEvent) -> State:
+    """Fold `event`, the one after `state.sequence`, into `state`, which is changed in place and returned.
+
+    Raises:
+        ValueError: the event is not the next one, or of a kind that this version does not know.
+    """
+    payload = event.WhichOneof("payload")
+    if payload is None:
+        raise ValueError(f"ledger event {event.sequence} has a payload that this version does not know")
+    if event.sequence != state.sequence + 1:
+        raise ValueError(f"ledger event {event.sequence} follows {state.sequence}")
+    state.sequence = event.sequence
+    state.time_ns = from_timestamp(event.time)
+    _HANDLERS[payload](state, event)
+    return state

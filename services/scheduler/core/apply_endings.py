@@ -1,0 +1,113 @@
+"""Events that take a job to its terminal state."""
+
+from bisect import bisect_left, insort
+from dataclasses import replace
+
+from services.scheduler.core.chunks import remainder_pieces
+from services.scheduler.core.records import Chunk, Completion, Ending, Job, Lease, LeaseKind
+from services.scheduler.core.state import Closing, State
+from services.scheduler.core.times import SECOND
+from tidemill.internal.v1 import ledger_pb2
+from tidemill.v1 import job_pb2, job_service_pb2
+
+MAX_BACKOFF_SECONDS = 60
+
+
+def job_ending(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """No more leases. Unless every row is done, open leases are void and what was never cut becomes remainders."""
+    heading = event.job_ending
+    job = state.jobs[heading.job]
+    state.receiving.pop(job.name, None)
+    _void_leases(state, job)
+    _cut_remainders(state, job)
+    ending = Ending(heading.outcome, heading.reason, heading.message, event.sequence, ready_at_ns=state.time_ns)
+    insort(state.closing, _closing(job.name, ending))
+    state.put(
+        replace(
+            job,
+            state=_state_while_ending(job, ending),
+            ending=ending,
+            leased_rows=0,
+            next_cut=job.end,
+            revision=event.sequence,
+        )
+    )
+
+
+def _state_while_ending(job: Job, ending: Ending) -> "job_pb2.JobState.ValueType":
+    """A job that never ran cannot keep a state that promises to take rows or to wait for a worker."""
+    if ending.outcome == job_pb2.JOB_STATE_CANCELLED or job.state != job_pb2.JOB_STATE_RUNNING:
+        return job_pb2.JOB_STATE_CANCELLING
+    return job.state
+
+
+def _void_leases(state: State, job: Job) -> None:
+    for fence in sorted(state.leases_of.get(job.name, ())):
+        lease = state.drop_lease(fence)
+        state.in_flight.shift(job, -1)
+        chunk = state.chunks[job.name][lease.chunk_start]
+        state.chunks[job.name][chunk.start] = replace(chunk, fence=0)
+    state.waiting.pop(job.name, None)
+
+
+def _cut_remainders(state: State, job: Job) -> None:
+    for start, rows in remainder_pieces(job.next_cut, job.end):
+        state.chunks.setdefault(job.name, {})[start] = Chunk(start, rows)
+
+
+def _closing(job: str, ending: Ending) -> Closing:
+    return (ending.ready_at_ns, ending.sequence, job)
+
+
+def finalise_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """A worker has the closing task."""
+    leased = event.finalise_leased
+    job = state.jobs[leased.job]
+    ending = job.expect_ending()
+    del state.closing[bisect_left(state.closing, _closing(job.name, ending))]
+    state.add_lease(Lease(event.sequence, LeaseKind.FINALISE, job.name, leased.worker_id, leased.attempt))
+    state.put(replace(job, ending=replace(ending, fence=event.sequence), revision=event.sequence))
+
+
+def finalise_requeued(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """The closing task waits again; after a failure for a while, or a broken store would fill the ledger."""
+    requeued = event.finalise_requeued
+    job = state.jobs[requeued.job]
+    ending = job.expect_ending()
+    failures = ending.failures + (requeued.reason != ledger_pb2.REQUEUE_REASON_RELEASED)
+    failed = requeued.reason == ledger_pb2.REQUEUE_REASON_FAILED
+    ready_at_ns = state.time_ns + (_backoff_ns(failures) if failed else 0)
+    ending = replace(ending, fence=0, failures=failures, ready_at_ns=ready_at_ns)
+    state.drop_lease(requeued.fence)
+    insort(state.closing, _closing(job.name, ending))
+    state.put(replace(job, ending=ending, revision=event.sequence))
+
+
+def _backoff_ns(failures: int) -> int:
+    return min(MAX_BACKOFF_SECONDS, 2 ** (min(failures, 10) - 1)) * SECOND
+
+
+def job_finished(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """Nothing about the job changes any more."""
+    finished = event.job_finished
+    job = state.jobs[finished.job]
+    ending = job.expect_ending()
+    if finished.fence:
+        state.drop_lease(finished.fence)
+    else:
+        del state.closing[bisect_left(state.closing, _closing(job.name, ending))]
+    state.put(
+        replace(
+            job,
+            state=finished.state,
+            ending=replace(ending, fence=0),
+            end_ns=state.time_ns,
+            output_data_version=finished.output_data_version,
+            output_manifest_key=finished.output_manifest_key,
+            revision=event.sequence,
+        )
+    )
+    insort(
+        state.feed.setdefault(job.tenant, []),
+        Completion(event.sequence, job_service_pb2.COMPLETION_KIND_FINISHED, job.name),
+    )

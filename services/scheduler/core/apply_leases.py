@@ -1,0 +1,99 @@
+"""Events about chunks: leased, answered in parts, requeued."""
+
+from bisect import bisect_left, insort
+from dataclasses import replace
+
+from services.scheduler.core.codec import part_of
+from services.scheduler.core.records import Chunk, Job, Lease, LeaseKind, Pace, Part
+from services.scheduler.core.state import State
+from tidemill import rowset
+from tidemill.internal.v1 import ledger_pb2
+from tidemill.v1 import job_pb2
+
+
+def chunk_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """A worker has the chunk; the first lease starts the job."""
+    leased = event.chunk_leased
+    job = state.jobs[leased.job]
+    chunk = _take(state, job, leased)
+    state.chunks.setdefault(job.name, {})[chunk.start] = replace(chunk, fence=event.sequence)
+    kind = LeaseKind.CHUNK
+    state.add_lease(Lease(event.sequence, kind, job.name, leased.worker_id, leased.attempt, chunk.start))
+    state.in_flight.shift(job, 1)
+    state.put(
+        replace(
+            job,
+            state=job_pb2.JOB_STATE_RUNNING,
+            start_ns=job.start_ns or state.time_ns,
+            next_cut=max(job.next_cut, chunk.start + chunk.rows),
+            leased_rows=job.leased_rows + chunk.missing,
+            revision=event.sequence,
+        )
+    )
+
+
+def _take(state: State, job: Job, leased: ledger_pb2.ChunkLeased) -> Chunk:
+    known = state.chunks.get(job.name, {}).get(leased.chunk_start)
+    if known is None:
+        return Chunk(leased.chunk_start, leased.chunk_rows)
+    waiting = state.waiting[job.name]
+    del waiting[bisect_left(waiting, known.start)]
+    if not waiting:
+        del state.waiting[job.name]
+    return known
+
+
+def part_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """Rows have a result; the last ones of a chunk end its lease."""
+    committed = event.part_committed
+    job = state.jobs[committed.job]
+    part = part_of(committed.part)
+    state.parts.setdefault(job.name, []).append(part)
+    state.part_of[part.fence, part.part_number] = (job.name, part)
+    lease = state.leases[part.fence]
+    _mark_done(state, job, part, lease)
+    state.put(
+        replace(
+            job,
+            tally=job.tally + part.tally,
+            pace=_pace(job.pace, state.time_ns, part.row_count),
+            leased_rows=job.leased_rows - (part.row_count if lease.kind is LeaseKind.CHUNK else 0),
+            model_digest=job.model_digest or committed.model_digest,
+            engine_build=job.engine_build or committed.engine_build,
+            revision=event.sequence,
+        )
+    )
+
+
+def _mark_done(state: State, job: Job, part: Part, lease: Lease) -> None:
+    chunks = state.chunks[job.name]
+    chunk = chunks[part.chunk_start]
+    chunk = replace(chunk, done=chunk.done | part.rows)
+    if chunk.done != rowset.full(chunk.rows):
+        chunks[chunk.start] = chunk
+        return
+    del chunks[chunk.start]
+    if not chunks:
+        del state.chunks[job.name]
+    if lease.kind is LeaseKind.CHUNK:
+        state.drop_lease(lease.fence)
+        state.in_flight.shift(job, -1)
+
+
+def _pace(pace: Pace | None, now_ns: int, rows: int) -> Pace:
+    if pace is None:
+        return Pace(now_ns, rows, now_ns, rows)
+    return replace(pace, last_ns=now_ns, rows=pace.rows + rows)
+
+
+def chunk_requeued(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """The chunk's missing rows wait again."""
+    requeued = event.chunk_requeued
+    job = state.jobs[requeued.job]
+    chunk = state.chunks[job.name][requeued.chunk_start]
+    counted = requeued.reason != ledger_pb2.REQUEUE_REASON_RELEASED
+    state.chunks[job.name][chunk.start] = replace(chunk, fence=0, failures=chunk.failures + counted)
+    insort(state.waiting.setdefault(job.name, []), chunk.start)
+    state.drop_lease(requeued.fence)
+    state.in_flight.shift(job, -1)
+    state.put(replace(job, leased_rows=job.leased_rows - chunk.missing, revision=event.sequence))

@@ -1,0 +1,67 @@
+"""Events about a job's rows: created, filled, sealed."""
+
+from bisect import insort
+from dataclasses import replace
+
+from services.scheduler.core.records import Completion, Job, Seal, Segment
+from services.scheduler.core.state import State
+from services.scheduler.core.times import from_timestamp
+from tidemill.internal.v1 import ledger_pb2
+from tidemill.v1 import job_pb2, job_service_pb2
+
+
+def job_created(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """The job receives rows."""
+    spec = event.job_created.spec
+    job = Job(
+        spec=spec,
+        name=spec.name,
+        tenant=spec.tenant,
+        model=spec.model,
+        deadline_ns=from_timestamp(spec.complete_by_time),
+        state=job_pb2.JOB_STATE_RECEIVING,
+        revision=event.sequence,
+        create_ns=state.time_ns,
+    )
+    state.put(job)
+    state.receiving[job.name] = job.create_ns
+    if spec.request_id:
+        state.requests[spec.tenant, spec.request_id] = spec.name
+
+
+def writer_opened(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """A writer owns the end."""
+    opened = event.writer_opened
+    state.put(replace(state.jobs[opened.job], writer_epoch=opened.writer_epoch, revision=event.sequence))
+
+
+def segment_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """Rows became durable."""
+    committed = event.segment_committed
+    ref = committed.segment
+    segment = Segment(ref.key, ref.start, ref.count, ref.sha256, ref.size_bytes, committed.writer_epoch)
+    state.segments.setdefault(committed.job, []).append(segment)
+    job = state.jobs[committed.job]
+    state.put(
+        replace(job, end=segment.end, frontier=tuple(committed.merkle_frontier), revision=event.sequence),
+    )
+
+
+def job_sealed(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    """The rows are fixed and wait for workers."""
+    sealed = event.job_sealed
+    seal = Seal(
+        row_count=sealed.row_count,
+        input_data_version=sealed.input_data_version,
+        input_manifest_key=sealed.input_manifest_key,
+        dataset=sealed.dataset,
+        sequence=event.sequence,
+        time_ns=state.time_ns,
+    )
+    job = replace(state.jobs[sealed.job], state=job_pb2.JOB_STATE_QUEUED, seal=seal, revision=event.sequence)
+    state.put(job)
+    del state.receiving[job.name]
+    insort(
+        state.feed.setdefault(job.tenant, []),
+        Completion(event.sequence, job_service_pb2.COMPLETION_KIND_ACCEPTED, job.name),
+    )

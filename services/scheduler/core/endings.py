@@ -1,0 +1,82 @@
+"""How a job heads for its terminal state, and the command that makes it terminal."""
+
+from services.scheduler.core.checks import find_job, require_key, require_sha256
+from services.scheduler.core.codec import tally_of
+from services.scheduler.core.records import Job, JobState
+from services.scheduler.core.state import State
+from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import ledger_pb2, scheduler_service_pb2
+from tidemill.v1 import job_pb2
+
+Events = list[ledger_pb2.LedgerEvent]
+
+MAX_MESSAGE_CHARS = 2000
+
+
+def end_job(job: Job, outcome: JobState, reason: str = "", message: str = "") -> Events:
+    """Head for `outcome`. A job without rows gets there at once: there is nothing for a worker to close."""
+    ending = ledger_pb2.JobEnding(job=job.name, outcome=outcome, reason=reason, message=message[:MAX_MESSAGE_CHARS])
+    events = [ledger_pb2.LedgerEvent(job_ending=ending)]
+    if not job.end:
+        finished = ledger_pb2.JobFinished(job=job.name, state=outcome)
+        events.append(ledger_pb2.LedgerEvent(job_finished=finished))
+    return events
+
+
+def stale_fence(job: str, fence: int) -> TidemillError:
+    """The refusal of work under a lease that is over."""
+    return TidemillError(
+        Reason.STALE_FENCE,
+        f"fence {fence} of job {job} is not live: the lease expired, was given back or became void; drop its work",
+        metadata={"job": job, "fence": fence},
+    )
+
+
+def finish_job(state: State, request: scheduler_service_pb2.FinishJobRequest) -> Events:
+    """Make the job terminal; no event when this very call succeeded before.
+
+    Raises:
+        TidemillError: JOB_NOT_FOUND, STALE_FENCE, TALLY_MISMATCH while rows miss results or when the manifest counts
+            otherwise than the ledger, or INVALID_ARGUMENT.
+    """
+    job = find_job(state, request.lease.job)
+    fence = request.lease.fence
+    if job.terminal and _same_finish(job, request):
+        return []
+    if job.ending is None or not fence or job.ending.fence != fence:
+        raise stale_fence(job.name, fence)
+    require_sha256(request.output_data_version, "output_data_version")
+    require_key(request.output_manifest_key, job.name, "output", "output_manifest_key")
+    _check_tally(job, request)
+    finished = ledger_pb2.JobFinished(
+        job=job.name,
+        fence=fence,
+        state=job.ending.outcome,
+        output_data_version=request.output_data_version,
+        output_manifest_key=request.output_manifest_key,
+    )
+    return [ledger_pb2.LedgerEvent(job_finished=finished)]
+
+
+def _same_finish(job: Job, request: scheduler_service_pb2.FinishJobRequest) -> bool:
+    return (
+        job.output_manifest_key == request.output_manifest_key
+        and job.output_data_version == request.output_data_version
+        and job.tally == tally_of(request.tally)
+    )
+
+
+def _check_tally(job: Job, request: scheduler_service_pb2.FinishJobRequest) -> None:
+    counted = tally_of(request.tally)
+    if counted == job.tally and job.results == job.end:
+        return
+    raise TidemillError(
+        Reason.TALLY_MISMATCH,
+        f"the manifest of job {job.name} counts {counted} where the ledger counts {job.tally} of {job.end} rows",
+        metadata={"job": job.name, "rows": job.end, "results": job.results, "manifest_rows": counted.rows},
+    )
+
+
+def succeeded(job: Job) -> Events:
+    """The events after the last row of a job got its result."""
+    return end_job(job, job_pb2.JOB_STATE_SUCCEEDED)

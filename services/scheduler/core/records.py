@@ -1,0 +1,242 @@
+"""What the scheduler knows of one thing each. Records never change; `dataclasses.replace` makes their successors."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from tidemill.internal.v1 import records_pb2
+from tidemill.v1 import job_pb2, job_service_pb2
+
+JobState: TypeAlias = "job_pb2.JobState.ValueType"
+CompletionKind: TypeAlias = "job_service_pb2.CompletionKind.ValueType"
+
+TERMINAL_STATES: frozenset[JobState] = frozenset(
+    {
+        job_pb2.JOB_STATE_SUCCEEDED,
+        job_pb2.JOB_STATE_FAILED,
+        job_pb2.JOB_STATE_CANCELLED,
+        job_pb2.JOB_STATE_EXPIRED,
+    }
+)
+
+
+class LeaseKind(Enum):
+    """What a lease is for."""
+
+    CHUNK = "chunk"
+    FINALISE = "finalise"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over rows: how they ended and the tokens they took."""
+
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.succeeded + self.failed + self.cancelled + self.expired
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.succeeded + other.succeeded,
+            self.failed + other.failed,
+            self.cancelled + other.cancelled,
+            self.expired + other.expired,
+            self.prompt_tokens + other.prompt_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A contiguous run of durable input rows, written by the writer of `writer_epoch`."""
+
+    key: str
+    start: int
+    count: int
+    sha256: bytes
+    size_bytes: int
+    writer_epoch: int
+
+    @property
+    def end(self) -> int:
+        """First row behind the segment."""
+        return self.start + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Result rows of one chunk that became visible together; `rows` is a set within the chunk."""
+
+    key: str
+    chunk_start: int
+    chunk_rows: int
+    fence: int
+    part_number: int
+    rows: int
+    sha256: bytes
+    tally: Tally
+    first_result_offset: int
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A row range that has been cut and still misses results.
+
+    Attributes:
+        done: set of the rows that have a result.
+        failures: leases that expired or failed; a lease given back in order does not count.
+        fence: the live lease; 0 while the chunk waits.
+    """
+
+    start: int
+    rows: int
+    done: int = 0
+    failures: int = 0
+    fence: int = 0
+
+    @property
+    def missing(self) -> int:
+        """Number of rows without a result."""
+        return self.rows - self.done.bit_count()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Work at a worker. `chunk_start` is meaningless for a FINALISE lease."""
+
+    fence: int
+    kind: LeaseKind
+    job: str
+    worker_id: str
+    attempt: int
+    chunk_start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What fixed a job's rows."""
+
+    row_count: int
+    input_data_version: bytes
+    input_manifest_key: str
+    dataset: str
+    sequence: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job heads for its terminal state.
+
+    Attributes:
+        outcome: the terminal state.
+        sequence: ledger position of the decision.
+        failures: closing leases that expired or failed.
+        fence: the live closing lease; 0 while the task waits.
+        ready_at_ns: the closing task is not leased before.
+    """
+
+    outcome: JobState
+    reason: str
+    message: str
+    sequence: int
+    failures: int = 0
+    fence: int = 0
+    ready_at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When results came: enough for the rate at which rows finish."""
+
+    first_ns: int
+    first_rows: int
+    last_ns: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job, without its segments, chunks and parts, which `State` keeps beside it.
+
+    Attributes:
+        spec: what the client fixed; never modified.
+        deadline_ns: `spec.complete_by_time`.
+        revision: ledger sequence of the last event about the job.
+        end: durable end of the rows.
+        frontier: Merkle peaks over the rows' digests.
+        next_cut: first row that belongs to no chunk yet.
+        leased_rows: rows without a result in leased chunks.
+        tally: sums over the rows that have a result.
+    """
+
+    spec: records_pb2.JobSpec
+    name: str
+    tenant: str
+    model: str
+    deadline_ns: int
+    state: JobState
+    revision: int
+    create_ns: int
+    writer_epoch: int = 0
+    end: int = 0
+    frontier: tuple[bytes, ...] = ()
+    seal: Seal | None = None
+    next_cut: int = 0
+    leased_rows: int = 0
+    tally: Tally = field(default_factory=Tally)
+    pace: Pace | None = None
+    ending: Ending | None = None
+    start_ns: int = 0
+    end_ns: int = 0
+    model_digest: str = ""
+    engine_build: str = ""
+    output_data_version: bytes = b""
+    output_manifest_key: str = ""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing about the job changes any more."""
+        return self.state in TERMINAL_STATES
+
+    @property
+    def receiving(self) -> bool:
+        """Whether rows may be appended."""
+        return self.state == job_pb2.JOB_STATE_RECEIVING
+
+    def expect_seal(self) -> Seal:
+        """The seal of a job that must have one."""
+        if self.seal is None:
+            raise ValueError(f"job {self.name} is not sealed")
+        return self.seal
+
+    def expect_ending(self) -> Ending:
+        """The ending of a job that must have one."""
+        if self.ending is None:
+            raise ValueError(f"job {self.name} is not ending")
+        return self.ending
+
+    @property
+    def results(self) -> int:
+        """Number of rows that have a result."""
+        return self.tally.rows
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Completion:
+    """One entry of a tenant's completion feed."""
+
+    sequence: int
+    kind: CompletionKind
+    job: str

@@ -1,0 +1,98 @@
+"""Everything the scheduler knows, as a fold of the ledger.
+
+The containers of `State` are changed in place, by `apply` alone: copying them for each event would make a replay
+quadratic. The records inside are frozen. No decision scans all jobs; whatever a decision needs is indexed here, and
+the tests compare every index with a recount.
+"""
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+
+from services.scheduler.core.indices import Counts, InFlight, ReadyJobs
+from services.scheduler.core.records import Chunk, Completion, Job, JobState, Lease, Part, Segment
+
+PartKey = tuple[int, int]
+"""(fence, part number)."""
+
+Closing = tuple[int, int, str]
+"""(not before, ledger sequence of the ending, job name) of a closing task that waits for a worker."""
+
+
+@dataclass(slots=True)
+class State:
+    """The jobs and the indices over them.
+
+    Attributes:
+        sequence: last event applied.
+        time_ns: time of that event.
+        jobs: by name.
+        requests: job name by (tenant, request id).
+        names: job names by (tenant, state), rising.
+        counts: jobs by (tenant, model, state).
+        segments: input segments by job, by start.
+        chunks: chunks that miss results, by job and start; before a job ends early also what was never cut.
+        waiting: starts of requeued chunks by job, rising.
+        parts: result parts by job in commit order.
+        part_of: every part ever committed.
+        leases: live leases by fence.
+        leases_of: fences of the live leases by job.
+        ready: sealed jobs with rows to lease.
+        closing: closing tasks that wait, by the time from which they may run.
+        receiving: create time of unsealed jobs, oldest first.
+        in_flight: leased chunks as the caps see them.
+        feed: completion entries by tenant, by sequence.
+    """
+
+    sequence: int = 0
+    time_ns: int = 0
+    jobs: dict[str, Job] = field(default_factory=dict[str, Job])
+    requests: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    names: dict[tuple[str, JobState], list[str]] = field(default_factory=dict[tuple[str, JobState], list[str]])
+    counts: Counts = field(default_factory=Counts)
+    segments: dict[str, list[Segment]] = field(default_factory=dict[str, list[Segment]])
+    chunks: dict[str, dict[int, Chunk]] = field(default_factory=dict[str, dict[int, Chunk]])
+    waiting: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    parts: dict[str, list[Part]] = field(default_factory=dict[str, list[Part]])
+    part_of: dict[PartKey, tuple[str, Part]] = field(default_factory=dict[PartKey, tuple[str, Part]])
+    leases: dict[int, Lease] = field(default_factory=dict[int, Lease])
+    leases_of: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
+    ready: ReadyJobs = field(default_factory=ReadyJobs)
+    closing: list[Closing] = field(default_factory=list[Closing])
+    receiving: dict[str, int] = field(default_factory=dict[str, int])
+    in_flight: InFlight = field(default_factory=InFlight)
+    feed: dict[str, list[Completion]] = field(default_factory=dict[str, list[Completion]])
+
+    def put(self, job: Job) -> None:
+        """Store `job` in place of its predecessor and bring the indices by state up to date."""
+        before = self.jobs.get(job.name)
+        self.jobs[job.name] = job
+        if before is None or before.state != job.state:
+            self._move(before, job)
+        self.ready.set(job, self._leasable(job))
+
+    def _move(self, before: Job | None, job: Job) -> None:
+        if before is not None:
+            names = self.names[before.tenant, before.state]
+            del names[bisect_left(names, before.name)]
+            self.counts.shift((before.tenant, before.model, before.state), -1)
+        insort(self.names.setdefault((job.tenant, job.state), []), job.name)
+        self.counts.shift((job.tenant, job.model, job.state), 1)
+
+    def _leasable(self, job: Job) -> bool:
+        if job.seal is None or job.ending is not None:
+            return False
+        return job.next_cut < job.seal.row_count or bool(self.waiting.get(job.name))
+
+    def add_lease(self, lease: Lease) -> None:
+        """Make `lease` live."""
+        self.leases[lease.fence] = lease
+        self.leases_of.setdefault(lease.job, set()).add(lease.fence)
+
+    def drop_lease(self, fence: int) -> Lease:
+        """End a live lease."""
+        lease = self.leases.pop(fence)
+        fences = self.leases_of[lease.job]
+        fences.remove(fence)
+        if not fences:
+            del self.leases_of[lease.job]
+        return lease
