@@ -75,7 +75,7 @@ class Stack:
         ready_file.unlink(missing_ok=True)
         environment = {**self.environment(), "TIDEMILL_READY_FILE": str(ready_file)}
         self.spawn(name, [sys.executable, "-m", f"services.{name}"], environment)
-        self.wait_ready(name, lambda: ready_file.exists())
+        self.wait_ready(name, ready_file.exists)
         self.ready[name] = json.loads(ready_file.read_text())
         self.wait_ready(name, lambda: self.http_status(name, "/readyz") == 200)
 
