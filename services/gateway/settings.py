@@ -24,7 +24,7 @@ class GatewaySettings(BaseSettings):
     segment_bytes: int = Field(default=8 << 20, ge=1024, le=1 << 30, description="Most request bytes of a segment.")
     linger_seconds: float = Field(default=0.05, ge=0, le=5, description="How long rows wait for company.")
     scheduler_patience_seconds: float = Field(
-        default=60, gt=0, le=3600, description="How long a call waits for a scheduler that is away."
+        default=30, gt=0, le=3600, description="How long a call waits for a scheduler that is away."
     )
     drain_seconds: float = Field(default=10, ge=0, le=600, description="How long open calls may last after SIGTERM.")
 

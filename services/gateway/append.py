@@ -1,0 +1,122 @@
+"""`AppendRows`: frames in, acknowledgements and refusals out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import cast
+
+from services.gateway import metrics
+from services.gateway.appender import Accepted, Appender, Duplicate, Refusal
+from services.gateway.auth import Principal
+from services.gateway.drain import Drain, going_away
+from services.gateway.frames import frame_of, refuse_unknown
+from services.gateway.outbox import Outbox
+from services.gateway.unknown_fields import has_unknown_fields
+from services.gateway.writers import Writers
+from tidemill.errors import Reason, TidemillError
+from tidemill.names import JobName
+from tidemill.status import STATUS_OF
+from tidemill.v1 import job_service_pb2
+
+Request = job_service_pb2.AppendRowsRequest
+Response = job_service_pb2.AppendRowsResponse
+
+
+class AppendRows:
+    """Handles append streams."""
+
+    def __init__(self, writers: Writers, drain: Drain) -> None:
+        self._writers = writers
+        self._drain = drain
+
+    async def handle(self, principal: Principal, requests: AsyncIterator[Request]) -> AsyncIterator[Response]:
+        """Answers to the frames of one stream; ends when the client is done and everything is durable."""
+        first = await anext(requests, None)
+        if first is None or not first.job:
+            raise TidemillError(Reason.INVALID_ARGUMENT, "the first message of an append stream must name the job")
+        outbox = Outbox()
+        appender = await self._writers.open(principal.job(first.job), outbox.moved, outbox.close)
+        outbox.moved(appender.durable_end)
+        stream = _Stream(appender, outbox)
+        tasks = [
+            asyncio.create_task(stream.receive(first, requests)),
+            asyncio.create_task(stream.end_on(self._drain)),
+        ]
+        for task in tasks:
+            task.add_done_callback(stream.task_ended)
+        try:
+            with metrics.OPEN_STREAMS.labels("append").track_inprogress():
+                async for response in outbox.responses():
+                    yield response
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._writers.close(appender)
+
+
+class _Stream:
+    """One append stream: its writer and its answers."""
+
+    def __init__(self, appender: Appender, outbox: Outbox) -> None:
+        self._appender = appender
+        self._outbox = outbox
+
+    async def receive(self, first: Request, requests: AsyncIterator[Request]) -> None:
+        """Take all frames in, then make them durable and end the stream."""
+        await self._take(first)
+        async for request in requests:
+            _check_job(request, self._appender.job)
+            await self._take(request)
+        await self._appender.flush()
+        self._outbox.close()
+
+    async def end_on(self, drain: Drain) -> None:
+        """When the process stops: make durable what was accepted, and tell the client to go on elsewhere."""
+        await drain.wait()
+        await self._appender.flush()
+        self._outbox.close(going_away())
+
+    def task_ended(self, task: asyncio.Task[None]) -> None:
+        """Pass on what went wrong in one of the stream's tasks."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._outbox.close(error)
+
+    async def _take(self, request: Request) -> None:
+        if not request.rows:
+            await self._answer_empty(request)
+            return
+        match await self._appender.append(frame_of(request)):
+            case Accepted():
+                pass
+            case Duplicate():
+                await self._outbox.put(Response(ack=job_service_pb2.AppendAck(duplicate=True)))
+            case Refusal() as refusal:
+                await self._refuse(request.offset, refusal)
+
+    async def _answer_empty(self, request: Request) -> None:
+        if has_unknown_fields(request):
+            await self._refuse(request.offset, refuse_unknown())
+            return
+        await self._appender.flush()
+        await self._outbox.put(Response(ack=job_service_pb2.AppendAck()))
+
+    async def _refuse(self, offset: int, refusal: Refusal) -> None:
+        metrics.FRAMES_REFUSED.labels(refusal.reason).inc()
+        code = cast("tuple[int, str]", STATUS_OF[refusal.reason].value)[0]
+        error = job_service_pb2.FrameError(
+            offset=offset,
+            code=code,
+            reason=refusal.reason,
+            message=refusal.message,
+            expected_offset=self._appender.received_end,
+            row_errors=refusal.row_errors,
+        )
+        await self._outbox.put(Response(error=error))
+
+
+def _check_job(request: Request, job: JobName) -> None:
+    if request.job and request.job != str(job):
+        raise TidemillError(
+            Reason.INVALID_ARGUMENT,
+            f"this stream appends to {job}; open another one for {request.job[:128]}",
+            metadata={"job": job},
+        )

@@ -1,0 +1,72 @@
+"""Opens appenders. One gateway has at most one for a job; a new one ends the old one at once."""
+
+from collections.abc import Callable
+
+from services.gateway.appender import Appender, SegmentLimits, WriterState
+from services.gateway.catalogue import ModelCatalogue
+from services.gateway.frames import FrameChecker
+from services.gateway.prompt_length import PromptLengths
+from services.gateway.scheduler import Scheduler
+from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import records_pb2
+from tidemill.merkle import Frontier
+from tidemill.names import JobName
+from tidemill.store import ObjectStore
+
+
+class Writers:
+    """The appenders of this process, by job."""
+
+    def __init__(
+        self, scheduler: Scheduler, store: ObjectStore, catalogue: ModelCatalogue, limits: SegmentLimits
+    ) -> None:
+        self._scheduler = scheduler
+        self._store = store
+        self._catalogue = catalogue
+        self._lengths = PromptLengths(store)
+        self._limits = limits
+        self._open: dict[JobName, Appender] = {}
+
+    async def open(
+        self, job: JobName, on_durable: Callable[[int], None], on_failure: Callable[[BaseException], None]
+    ) -> Appender:
+        """Take over the end of a job; JOB_NOT_FOUND or JOB_NOT_RECEIVING."""
+        opened = await self._scheduler.open_writer(str(job))
+        if (old := self._open.pop(job, None)) is not None:
+            old.fail(_superseded(job))
+        segments = await self._scheduler.list_segments(str(job)) if opened.next_offset else []
+        start = WriterState(
+            job=job,
+            spec=opened.job.spec,
+            epoch=opened.writer_epoch,
+            frontier=Frontier.restore(opened.next_offset, opened.merkle_frontier),
+            segments=segments,
+        )
+        checker = await self.checker(opened.job.spec)
+        appender = Appender(
+            start,
+            checker=checker,
+            store=self._store,
+            scheduler=self._scheduler,
+            limits=self._limits,
+            on_durable=on_durable,
+            on_failure=on_failure,
+        )
+        self._open[job] = appender
+        return appender
+
+    async def checker(self, spec: records_pb2.JobSpec) -> FrameChecker:
+        """The checks that rows of a job have to pass."""
+        return FrameChecker(self._lengths, await self._catalogue.latest(spec.model), spec.sampling)
+
+    def close(self, appender: Appender) -> None:
+        """Forget an appender and stop it."""
+        if self._open.get(appender.job) is appender:
+            del self._open[appender.job]
+        appender.close()
+
+
+def _superseded(job: JobName) -> TidemillError:
+    return TidemillError(
+        Reason.WRITER_SUPERSEDED, f"another stream appends to {job} now; reconnect to go on", metadata={"job": job}
+    )
