@@ -1,0 +1,131 @@
+"""Sampling parameters in a request: their names, types and ranges. Nothing unknown passes and nothing is converted."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tidemill.errors import Reason
+from tidemill.v1 import row_pb2
+
+MAX_STOPS = 16
+MAX_STOP_BYTES = 256
+
+
+class FieldError(ValueError):
+    """One field of one request is wrong; the caller adds where the request came from.
+
+    Attributes:
+        key: path of the field inside the request, such as `body.temperature`; empty for the request as a whole.
+        problem: what is wrong, the limit and the remedy.
+    """
+
+    def __init__(self, key: str, problem: str, reason: Reason = Reason.INVALID_ARGUMENT) -> None:
+        super().__init__(f"{key}: {problem}" if key else problem)
+        self.key = key
+        self.problem = problem
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers that a parameter takes: whole ones only or any, from `low` to `high`, `low` itself maybe left out."""
+
+    whole: bool
+    low: float
+    high: int | float
+    above_low: bool = False
+    also: int | None = None
+    """One more value that is allowed, for its special meaning."""
+
+    def __contains__(self, value: int | float) -> bool:
+        if value == self.also:
+            return True
+        return (value > self.low if self.above_low else value >= self.low) and value <= self.high
+
+    def __str__(self) -> str:
+        text = f"{'above' if self.above_low else 'at least'} {self.low:g} and at most {self.high}"
+        return f"{text}, or {self.also}" if self.also is not None else text
+
+
+RANGES: dict[str, Range] = {
+    "temperature": Range(False, 0, 2),
+    "top_p": Range(False, 0, 1, above_low=True),
+    "top_k": Range(True, 1, 2**31 - 1, also=-1),
+    "min_p": Range(False, 0, 1),
+    "max_tokens": Range(True, 1, 2**31 - 1),
+    "seed": Range(True, 0, 2**63 - 1),
+    "frequency_penalty": Range(False, -2, 2),
+    "presence_penalty": Range(False, -2, 2),
+    "repetition_penalty": Range(False, 0, 2, above_low=True),
+}
+PARAMETERS = frozenset({*RANGES, "stop"})
+
+
+def build_sampling(values: Mapping[str, object], prefix: str = "") -> row_pb2.SamplingParams:
+    """`values` as the wire carries them; None means not set. Raises FieldError with the key below `prefix`."""
+    sampling = row_pb2.SamplingParams()
+    for name, value in values.items():
+        if name not in PARAMETERS:
+            supported = ", ".join(sorted(PARAMETERS))
+            problem = f"is not a supported parameter; remove it (supported: {supported})"
+            raise FieldError(prefix + name, problem, Reason.UNSUPPORTED_PARAMETER)
+        if value is None:
+            continue
+        if name == "stop":
+            sampling.stop.extend(_stops(value, prefix + name))
+        else:
+            setattr(sampling, name, _number(value, RANGES[name], prefix + name))
+    return sampling
+
+
+def _number(value: object, allowed: Range, key: str) -> int | float:
+    kinds = (int,) if allowed.whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        noun = "a whole number" if allowed.whole else "a number"
+        raise FieldError(key, f"must be {noun} {allowed}, not {show(value)}")
+    # Comparisons with NaN are false, so it is out of every range.
+    if (isinstance(value, float) and not math.isfinite(value)) or value not in allowed:
+        raise FieldError(key, f"is {show(value)}; it must be {allowed}")
+    return value
+
+
+def _stops(value: object, key: str) -> list[str]:
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list):
+        raise FieldError(key, f"must be a string or a list of strings, not {show(value)}")
+    items = cast("list[Any]", stops)
+    if len(items) > MAX_STOPS:
+        raise FieldError(key, f"has {len(items)} strings; at most {MAX_STOPS} are allowed")
+    return [_stop(item, key) for item in items]
+
+
+def _stop(item: object, key: str) -> str:
+    if not isinstance(item, str):
+        raise FieldError(key, f"must hold strings only, not {show(item)}")
+    if not 1 <= len(check_text(item, key).encode()) <= MAX_STOP_BYTES:
+        raise FieldError(key, f"must hold strings of 1 to {MAX_STOP_BYTES} bytes")
+    return item
+
+
+def check_text(text: str, key: str) -> str:
+    """Return `text`, or raise when UTF-8 cannot carry it (JSON allows half of a surrogate pair)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise FieldError(
+            key, f"holds half of a surrogate pair at character {exc.start}; use whole characters"
+        ) from None
+    return text
+
+
+def show(value: object) -> str:
+    """`value` for an error message, short, with its type where that is the point."""
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, str):
+        return f'the string "{value[:32]}{"..." if len(value) > 32 else ""}"'
+    if isinstance(value, int | float):
+        return f"{value:.6g}" if isinstance(value, float) or abs(value) > 10**18 else str(value)
+    names: dict[str, str] = {"NoneType": "null", "list": "a list", "dict": "an object"}
+    return names.get(type(value).__name__, f"a {type(value).__name__}")

@@ -1,0 +1,67 @@
+"""Where the gateway is and with which key: arguments, environment, or what a running `tidemill up` wrote."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidemill.errors import Reason, TidemillError
+
+UP_FILE = "up.json"
+TLS_SCHEME = "grpcs://"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Address of a gateway (`host:port`), whether it speaks TLS, and the API key."""
+
+    address: str
+    api_key: str
+    tls: bool = False
+
+
+def home_folder() -> Path:
+    """`TIDEMILL_HOME`, by default `~/.tidemill`."""
+    return Path(os.environ.get("TIDEMILL_HOME") or Path.home() / ".tidemill")
+
+
+def read_up_file(home: Path) -> dict[str, Any]:
+    """What `tidemill up` wrote about its processes below `home`; empty when it is not running."""
+    try:
+        return json.loads((home / UP_FILE).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as exc:
+        raise TidemillError(
+            Reason.INVALID_ARGUMENT, f"cannot read {home / UP_FILE}: {exc}; restart `tidemill up`"
+        ) from None
+
+
+def resolve(address: str | None = None, api_key: str | None = None) -> Connection:
+    """The gateway to talk to. Each value comes from the argument, else the environment, else `up.json`.
+
+    Raises INVALID_ARGUMENT without an address and API_KEY_MISSING without a key.
+    """
+    address = address or os.environ.get("TIDEMILL_ADDRESS")
+    api_key = api_key or os.environ.get("TIDEMILL_API_KEY")
+    local = {} if address and api_key else read_up_file(home_folder())
+    # A key of the local service is not offered to another one.
+    if not api_key and (not address or address == local.get("address")):
+        api_key = local.get("api_key")
+    address = address or local.get("address")
+    if not address:
+        raise TidemillError(
+            Reason.INVALID_ARGUMENT,
+            "no Tidemill service is known: start one with `tidemill up`, or set TIDEMILL_ADDRESS and TIDEMILL_API_KEY",
+        )
+    if not api_key:
+        raise TidemillError(
+            Reason.API_KEY_MISSING, "no API key: set TIDEMILL_API_KEY (`tidemill keys create` makes one)"
+        )
+    return _connection(address, api_key)
+
+
+def _connection(address: str, api_key: str) -> Connection:
+    tls = address.startswith(TLS_SCHEME)
+    return Connection(address.removeprefix(TLS_SCHEME).removeprefix("grpc://"), api_key, tls)

@@ -1,0 +1,144 @@
+"""The channel to the gateway, and calls on it that survive its restarts."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+
+from tidemill.client.settings import Connection
+from tidemill.client.tracing import traceparent
+from tidemill.errors import Reason, TidemillError
+from tidemill.status import from_rpc_error
+from tidemill.v1.job_service_pb2_grpc import JobServiceStub
+from tidemill.v1.model_service_pb2_grpc import ModelServiceStub
+
+T = TypeVar("T")
+
+CALL_SECONDS = 30.0
+PATIENCE_SECONDS = 300.0
+FIRST_CONTACT_SECONDS = 5.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+# DEADLINE_EXCEEDED is ours: each call is bounded so that a dead connection cannot hang the program.
+_RETRIED = frozenset({Reason.UNAVAILABLE, Reason.OVERLOADED, Reason.DEADLINE_EXCEEDED})
+
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_send_message_length", 8 << 20),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+
+
+class Transport:
+    """Stubs over one channel, and the metadata of a call. Calls may come from several threads."""
+
+    def __init__(self, connection: Connection, patience: float = PATIENCE_SECONDS) -> None:
+        """`patience`: seconds without progress after which an unreachable service is reported."""
+        self.address = connection.address
+        self._patience = patience
+        self._reached = False
+        self._authorization = f"Bearer {connection.api_key}"
+        host = connection.address.rpartition(":")[0].strip("[]")
+        # A proxy is for the world outside; loopback is never behind one.
+        local = (("grpc.enable_http_proxy", 0),) if host in ("localhost", "127.0.0.1", "::1") else ()
+        options = (*_OPTIONS, *local)
+        if connection.tls:
+            self.channel = grpc.secure_channel(connection.address, grpc.ssl_channel_credentials(), options)
+        else:
+            self.channel = grpc.insecure_channel(connection.address, options)
+        self.jobs = JobServiceStub(self.channel)
+        self.models = ModelServiceStub(self.channel)
+
+    def metadata(self, parent: str = "") -> tuple[tuple[str, str], ...]:
+        """What goes with a call: the key and the trace that it belongs to."""
+        return (("authorization", self._authorization), ("traceparent", parent or traceparent()))
+
+    def call(self, method: Any, request: Any, *, trace: str = "", timeout: float = CALL_SECONDS) -> Any:
+        """Make an idempotent unary call; repeated while the service is away, at most for the patience."""
+        metadata = self.metadata(trace)
+        return self.persist(lambda: method(request, timeout=timeout, metadata=metadata))
+
+    def persist(self, attempt: Callable[[], T]) -> T:
+        """The result of `attempt`, made again while the service is away. Failures are raised as TidemillError."""
+        backoff = self.backoff()
+        while True:
+            try:
+                result = attempt()
+            except grpc.RpcError as exc:
+                backoff.pause(self.typed(exc))
+            else:
+                self._reached = True
+                return result
+
+    def backoff(self) -> "Backoff":
+        """Pauses for one operation. A service never reached so far is given up soon: the address may be wrong."""
+        return Backoff(self._patience if self._reached else min(self._patience, FIRST_CONTACT_SECONDS))
+
+    def messages(self, start: Callable[[], Any], *, endless: bool) -> Iterator[Any]:
+        """Messages of the server stream that `start` opens; opened again after a failure that may pass.
+
+        `start` must go on after the last message. An `endless` stream ends when its consumer stops asking: if the
+        server ends it, it is opened again.
+        """
+        backoff = self.backoff()
+        while True:
+            call = start()
+            try:
+                for message in call:
+                    self._reached = True
+                    backoff.reset()
+                    yield message
+                if not endless:
+                    return
+                backoff.pause(TidemillError(Reason.UNAVAILABLE, f"{self.address} ended a stream too early"))
+            except grpc.RpcError as exc:
+                backoff.pause(self.typed(exc))
+            finally:
+                call.cancel()
+
+    def typed(self, exc: grpc.RpcError) -> TidemillError:
+        """The typed form of `exc`; a service that cannot be reached is named with its address and the remedy."""
+        error = from_rpc_error(exc)
+        if error.reason is Reason.UNAVAILABLE and "status" in error.metadata:
+            message = (
+                f"no Tidemill service answers at {self.address} ({_short(error.message)}); is `tidemill up` running?"
+            )
+            return TidemillError(error.reason, message, metadata={**error.metadata, "address": self.address})
+        if error.reason is Reason.OVERLOADED and "larger than max" in error.message:
+            return TidemillError(Reason.FRAME_TOO_LARGE, error.message, metadata=error.metadata)
+        return error
+
+    def close(self) -> None:
+        """Close the channel; calls in progress end as cancelled."""
+        self.channel.close()
+
+
+@dataclass
+class Backoff:
+    """Pauses between attempts: exponential with jitter, until `patience` seconds passed without a reset."""
+
+    patience: float
+    _pause: float = _FIRST_PAUSE
+    _since: float = field(default_factory=time.monotonic)
+
+    def reset(self) -> None:
+        """Note progress."""
+        self._pause, self._since = _FIRST_PAUSE, time.monotonic()
+
+    def pause(self, error: TidemillError) -> None:
+        """Wait before the next attempt; raises `error` when it will not pass or the patience is over."""
+        seconds = max(self._pause * random.uniform(0.8, 1.2), error.retry_after or 0)  # noqa: S311 - jitter
+        if error.reason not in _RETRIED or time.monotonic() + seconds - self._since > self.patience:
+            raise error
+        time.sleep(seconds)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:120]
