@@ -43,11 +43,16 @@ class SpanFileExporter(SpanExporter):
 
 def setup(service: str, folder: Path) -> None:
     """Install tracing and logging for this process; `folder` is made when missing."""
+    setup_tracing(service, folder)
+    _setup_logging(service, folder)
+
+
+def setup_tracing(service: str, folder: Path) -> None:
+    """Install tracing alone, where the logs belong to somebody else (Dagster, Ray); `folder` is made when missing."""
     folder.mkdir(parents=True, exist_ok=True)
     provider = TracerProvider(resource=Resource.create({"service.name": f"tidemill-{service}"}))
     provider.add_span_processor(BatchSpanProcessor(_exporter(service, folder)))
     trace.set_tracer_provider(provider)
-    _setup_logging(service, folder)
 
 
 def shutdown() -> None:
