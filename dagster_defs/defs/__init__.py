@@ -1,0 +1,1 @@
+"""Definitions, found by Dagster's folder loader."""

@@ -1,0 +1,1 @@
+"""How Tidemill's feed becomes Dagster events. Nothing here defines anything in Dagster."""
