@@ -39,3 +39,11 @@ def apply(state: State, event: ledger_pb2.LedgerEvent) -> State:
     state.time_ns = from_timestamp(event.time)
     _HANDLERS[payload](state, event)
     return state
+
+
+def job_of(event: ledger_pb2.LedgerEvent) -> str:
+    """Name of the job that the event is about."""
+    payload = event.WhichOneof("payload")
+    if payload == "job_created":
+        return event.job_created.spec.name
+    return getattr(event, payload).job if payload else ""

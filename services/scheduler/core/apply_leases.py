@@ -25,6 +25,7 @@ def chunk_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
             job,
             state=job_pb2.JOB_STATE_RUNNING,
             start_ns=job.start_ns or state.time_ns,
+            first_fence=job.first_fence or event.sequence,
             next_cut=max(job.next_cut, chunk.start + chunk.rows),
             leased_rows=job.leased_rows + chunk.missing,
             revision=event.sequence,

@@ -3,6 +3,7 @@
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Hashable, Iterator
+from typing import TypeVar
 
 from services.scheduler.core.records import Job
 
@@ -10,10 +11,13 @@ ReadyKey = tuple[int, int, str]
 """(deadline, ledger sequence of the seal, job name): the order in which jobs are served."""
 
 
-class Counts(Counter[Hashable]):
+K = TypeVar("K", bound=Hashable)
+
+
+class Counts(Counter[K]):
     """Counter that forgets keys at zero, so that it equals a recount and does not grow."""
 
-    def shift(self, key: Hashable, by: int) -> None:
+    def shift(self, key: K, by: int) -> None:
         """Add `by` to the count of `key`."""
         self[key] += by
         if not self[key]:
@@ -63,9 +67,9 @@ class InFlight:
 
     def __init__(self) -> None:
         self.total = 0
-        self.by_tenant = Counts()
-        self.by_model = Counts()
-        self.by_job = Counts()
+        self.by_tenant = Counts[str]()
+        self.by_model = Counts[str]()
+        self.by_job = Counts[str]()
 
     def shift(self, job: Job, by: int) -> None:
         """Count `by` more chunks of `job`."""

@@ -179,6 +179,7 @@ class Job:
         next_cut: first row that belongs to no chunk yet.
         leased_rows: rows without a result in leased chunks.
         tally: sums over the rows that have a result.
+        first_fence: the job's first lease; 0 before it.
     """
 
     spec: records_pb2.JobSpec
@@ -198,6 +199,7 @@ class Job:
     tally: Tally = field(default_factory=Tally)
     pace: Pace | None = None
     ending: Ending | None = None
+    first_fence: int = 0
     start_ns: int = 0
     end_ns: int = 0
     model_digest: str = ""

@@ -17,6 +17,9 @@ PartKey = tuple[int, int]
 Closing = tuple[int, int, str]
 """(not before, ledger sequence of the ending, job name) of a closing task that waits for a worker."""
 
+JobsKey = tuple[str, str, JobState]
+"""(tenant, model, state)."""
+
 
 @dataclass(slots=True)
 class State:
@@ -48,7 +51,7 @@ class State:
     jobs: dict[str, Job] = field(default_factory=dict[str, Job])
     requests: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     names: dict[tuple[str, JobState], list[str]] = field(default_factory=dict[tuple[str, JobState], list[str]])
-    counts: Counts = field(default_factory=Counts)
+    counts: Counts[JobsKey] = field(default_factory=Counts[JobsKey])
     segments: dict[str, list[Segment]] = field(default_factory=dict[str, list[Segment]])
     chunks: dict[str, dict[int, Chunk]] = field(default_factory=dict[str, dict[int, Chunk]])
     waiting: dict[str, list[int]] = field(default_factory=dict[str, list[int]])

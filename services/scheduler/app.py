@@ -1,0 +1,113 @@
+"""The scheduler put together: ledger, engine, clocks and calls."""
+
+import asyncio
+import os
+import socket
+
+from prometheus_client import REGISTRY
+
+from services.scheduler import metrics
+from services.scheduler.clock import Clock
+from services.scheduler.core.apply import job_of
+from services.scheduler.core.limits import Limits
+from services.scheduler.core.state import State
+from services.scheduler.engine import Engine, Events
+from services.scheduler.lease_clock import LeaseClock
+from services.scheduler.ledger import Ledger
+from services.scheduler.polling import LeasePoll
+from services.scheduler.service import SchedulerService
+from services.scheduler.shell import Shell
+from services.scheduler.signals import Changes, Signal
+from services.scheduler.timer import Timer
+from services.scheduler.watching import JobWatch
+from services.scheduler.workers import Workers
+from tidemill import telemetry
+from tidemill.internal.v1 import records_pb2
+from tidemill.ops import Readiness
+
+log = telemetry.logger(__name__)
+
+# What may give a waiting worker something to do: new work, or room under a cap.
+_WAKING = frozenset({"job_sealed", "chunk_requeued", "finalise_requeued", "job_ending", "part_committed"})
+_LEASING = frozenset({"chunk_leased", "finalise_leased"})
+
+
+class Scheduler:
+    """A scheduler over a ledger: `start`, serve `service`, `drain`, `close`."""
+
+    def __init__(self, ledger: Ledger, limits: Limits, lease_seconds: float, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
+        self._work = Signal()
+        self._changes = Changes()
+        self._leases = LeaseClock(lease_seconds)
+        owner = f"pid {os.getpid()} on {socket.gethostname()}"
+        self.engine = Engine(ledger, self._clock, owner, self._durable)
+        self._timer = Timer(self.engine, self._leases, self._work, self._clock, limits)
+        self._timer_task: asyncio.Task[None] | None = None
+        self._collector = metrics.StateCollector(self.engine.peek)
+        workers = Workers(lease_seconds)
+        self._shell = Shell(
+            engine=self.engine,
+            workers=workers,
+            leases=self._leases,
+            polls=LeasePoll(
+                self.engine, workers, self._work, clock=self._clock, limits=limits, ttl_seconds=lease_seconds
+            ),
+            watches=JobWatch(self._read_job, self._changes, self._clock),
+            changes=self._changes,
+            clock=self._clock,
+            limits=limits,
+        )
+        self.service = SchedulerService(self._shell)
+
+    async def start(self) -> None:
+        """Take the ledger over and begin to serve.
+
+        Raises:
+            TidemillError: LEDGER_LOCKED or LEDGER_CORRUPT.
+        """
+        opened = await self.engine.start()
+        if opened.repaired:
+            log.error("ledger repaired", what=opened.repaired)
+        log.info("ledger opened", epoch=opened.epoch, ledger_uid=opened.ledger_uid, events=opened.last_sequence)
+        REGISTRY.register(self._collector)
+        self._timer_task = asyncio.create_task(self._timer.run(), name="scheduler-timer")
+
+    async def drain(self) -> None:
+        """Answer long polls and end watches; commits and releases go on."""
+        self._shell.polls.drain()
+        self._shell.watches.drain()
+
+    async def close(self) -> None:
+        """Stop, and let go of the ledger."""
+        if self._timer_task is not None:
+            self._timer_task.cancel()
+            await asyncio.wait([self._timer_task])
+            REGISTRY.unregister(self._collector)
+        await self.engine.close()
+
+    def readiness(self) -> Readiness:
+        """Ready while the state is there."""
+        failure = self.engine.failure
+        if failure is not None:
+            return Readiness(False, {"reason": failure.reason.value, "message": failure.message})
+        return Readiness(self.engine.peek() is not None)
+
+    def _durable(self, state: State, events: Events) -> None:
+        """React to what became durable; without events the state was rebuilt and anything may have changed."""
+        now = self._clock.monotonic()
+        if not events:
+            self._leases.sync(state.leases, now)
+            self._work.fire()
+            self._changes.fire_all()
+        for event in events:
+            if event.WhichOneof("payload") in _LEASING:
+                self._leases.start(event.sequence, now)
+        metrics.observe(state, events)
+        if any(event.WhichOneof("payload") in _WAKING for event in events):
+            self._work.fire()
+        self._changes.fire({job_of(event) for event in events} if events else ())
+        self._timer.poke()
+
+    async def _read_job(self, name: str) -> records_pb2.JobRecord:
+        return await self._shell.read_job(name)

@@ -1,0 +1,245 @@
+"""The single writer: commands of many callers are decided in order and made durable together.
+
+A group of waiting commands is decided against one state, its events are appended with one fsync, and only then do
+replies leave. Reads take the same way, so nobody is ever shown what is not durable. When an append fails, the state is
+rebuilt from the ledger: what was acknowledged is there, what was not may be.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from services.scheduler import metrics
+from services.scheduler.clock import Clock
+from services.scheduler.core.apply import apply
+from services.scheduler.core.state import State
+from services.scheduler.core.times import to_timestamp
+from services.scheduler.ledger.base import Ledger, Opened, replay
+from tidemill import telemetry
+from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import ledger_pb2
+
+log = telemetry.logger(__name__)
+
+MAX_GROUP = 512
+"""Most commands that share one append: bounds how long the first of them waits."""
+
+T = TypeVar("T")
+Events = list[ledger_pb2.LedgerEvent]
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a command sees and does: the state with everything decided before it, and the events that it adds."""
+
+    state: State
+    epoch: int
+    now_ns: int
+    events: Events = field(default_factory=Events)
+
+    def record(self, events: Events) -> Events:
+        """Number, time and apply `events`, in this order; they become durable with the group."""
+        for event in events:
+            event.sequence = self.state.sequence + 1
+            event.time.CopyFrom(to_timestamp(max(self.now_ns, self.state.time_ns)))
+            event.epoch = self.epoch
+            apply(self.state, event)
+            self.events.append(event)
+        return events
+
+
+@dataclass(slots=True)
+class _Command(Generic[T]):
+    step: Callable[[Turn], T]
+    reply: "asyncio.Future[T]"
+
+
+class Engine:
+    """Owns the state and the ledger; start it, call `execute`, close it."""
+
+    def __init__(
+        self, ledger: Ledger, clock: Clock, owner: str, on_durable: Callable[[State, Events], None] | None = None
+    ) -> None:
+        """`on_durable` is called with the events of each group after their append, and with none after a rebuild."""
+        self._ledger = ledger
+        self._clock = clock
+        self._owner = owner
+        self._on_durable = on_durable or (lambda _state, _events: None)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._queue: asyncio.Queue[_Command[Any]] = asyncio.Queue()
+        self._state: State | None = None
+        self._opened: Opened | None = None
+        self._loop_task: asyncio.Task[None] | None = None
+        self._failure: TidemillError | None = None
+        self.stopped = asyncio.Event()
+
+    async def start(self) -> Opened:
+        """Take the ledger over and rebuild the state from it.
+
+        Raises:
+            TidemillError: LEDGER_LOCKED or LEDGER_CORRUPT.
+        """
+        self._opened = await self._call(self._ledger.open, self._owner)
+        await self._rebuild()
+        self._loop_task = asyncio.create_task(self._run(), name="scheduler-engine")
+        return self._opened
+
+    async def close(self) -> None:
+        """Finish the group in progress and let go of the ledger."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            await asyncio.wait([self._loop_task])
+        self._refuse_waiting(TidemillError(Reason.UNAVAILABLE, "the scheduler is shutting down", retry_after=1.0))
+        await self._call(self._ledger.close)
+        self._thread.shutdown()
+
+    @property
+    def opened(self) -> Opened:
+        """The ledger as it was taken over."""
+        if self._opened is None:
+            raise TidemillError(Reason.UNAVAILABLE, "the scheduler is starting", retry_after=1.0)
+        return self._opened
+
+    @property
+    def failure(self) -> TidemillError | None:
+        """Why the engine stopped for good, or what keeps it from rebuilding its state."""
+        return self._failure
+
+    @property
+    def state(self) -> State:
+        """The state, with decisions that may not be durable yet: fit for hints, not for replies."""
+        if self._state is None:
+            raise self._failure or TidemillError(Reason.UNAVAILABLE, "the scheduler is starting", retry_after=1.0)
+        return self._state
+
+    def peek(self) -> State | None:
+        """As `state`, or None while there is none."""
+        return self._state
+
+    async def execute(self, step: Callable[[Turn], T]) -> T:
+        """Run `step` in its turn; returns or raises what it did, once that is durable.
+
+        A step either raises TidemillError or records events, never both.
+        """
+        return await self._submit(step)
+
+    def post(self, step: Callable[[Turn], object]) -> None:
+        """Run `step` in its turn for its effect only."""
+        self._submit(step).add_done_callback(_note_failure)
+
+    def _submit(self, step: Callable[[Turn], T]) -> "asyncio.Future[T]":
+        if self.stopped.is_set():
+            raise self._failure or TidemillError(Reason.UNAVAILABLE, "the scheduler has stopped", retry_after=1.0)
+        command = _Command(step, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(command)
+        return command.reply
+
+    async def _run(self) -> None:
+        while not self.stopped.is_set():
+            group = [await self._queue.get()]
+            while not self._queue.empty() and len(group) < MAX_GROUP:
+                group.append(self._queue.get_nowait())
+            await self._serve(group)
+
+    async def _serve(self, group: list[_Command[Any]]) -> None:
+        """Decide a group, append its events, reply."""
+        try:
+            if self._state is None:
+                await self._rebuild()
+            turn = Turn(self.state, self.opened.epoch, self._clock.wall_ns())
+            before = turn.state.sequence
+            replies = [_decide(command, turn) for command in group if not command.reply.done()]
+            if turn.events:
+                await self._append(before, turn.events)
+                self._on_durable(turn.state, turn.events)
+        except asyncio.CancelledError:
+            _refuse(group, TidemillError(Reason.UNAVAILABLE, "the scheduler is shutting down", retry_after=1.0))
+            raise
+        except TidemillError as error:
+            await self._fail(group, error)
+        except Exception as bug:
+            # A bug in one command must not end the loop that serves all others.
+            log.exception("a command broke the state", exc_info=bug)
+            await self._fail(group, TidemillError(Reason.INTERNAL, f"internal error ({type(bug).__name__})"))
+        else:
+            for reply in replies:
+                reply()
+
+    async def _append(self, expected_sequence: int, events: Events) -> None:
+        started = time.perf_counter()
+        await self._call(self._ledger.append, self.opened.epoch, expected_sequence, events)
+        metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
+        metrics.GROUP_EVENTS.observe(len(events))
+
+    async def _fail(self, group: list[_Command[Any]], error: TidemillError) -> None:
+        """Nothing of the group is known to be durable: say so, and start over from the ledger."""
+        log.error("group failed", reason=error.reason, message=error.message, commands=len(group))
+        self._state = None
+        self._failure = error
+        if error.reason is Reason.LEDGER_FENCED:
+            self.stopped.set()
+            self._refuse_waiting(error)
+        else:
+            await self._try_rebuild()
+        _refuse(group, error)
+
+    async def _try_rebuild(self) -> None:
+        try:
+            await self._rebuild()
+        except TidemillError as error:
+            log.error("the state could not be rebuilt", reason=error.reason, message=error.message)
+            self._failure = error
+
+    async def _rebuild(self) -> None:
+        state = await self._call(self._load)
+        self._state = state
+        self._failure = None
+        self._on_durable(state, [])
+
+    def _load(self) -> State:
+        state = State()
+        for event in replay(self._ledger):
+            apply(state, event)
+        return state
+
+    def _refuse_waiting(self, error: TidemillError) -> None:
+        waiting: list[_Command[Any]] = []
+        while not self._queue.empty():
+            waiting.append(self._queue.get_nowait())
+        _refuse(waiting, error)
+
+    async def _call(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run blocking ledger code in its thread; even a cancelled caller waits until it is over."""
+        call = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            await asyncio.wait([call])
+            raise
+
+
+def _decide(command: _Command[Any], turn: Turn) -> Callable[[], None]:
+    """Run one command; returns what delivers its reply."""
+    try:
+        result = command.step(turn)
+    except TidemillError as error:
+        return lambda failed=error: _raise_in(command.reply, failed)
+    return lambda: None if command.reply.done() else command.reply.set_result(result)
+
+
+def _raise_in(reply: "asyncio.Future[Any]", error: TidemillError) -> None:
+    if not reply.done():
+        reply.set_exception(error)
+
+
+def _note_failure(reply: "asyncio.Future[Any]") -> None:
+    if not reply.cancelled() and (error := reply.exception()):
+        log.info("a posted command was refused", error=str(error))
+
+
+def _refuse(group: list[_Command[Any]], error: TidemillError) -> None:
+    for command in group:
+        _raise_in(command.reply, error)

@@ -1,0 +1,187 @@
+"""The ledger of the embedded mode: one SQLite file, WAL, an fsync for every append."""
+
+import sqlite3
+import uuid
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import google_crc32c
+
+from services.scheduler.ledger.base import Opened, check_numbering, fenced
+from services.scheduler.ledger.lockfile import LockFile
+from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import ledger_pb2
+
+FORMAT = "1"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    sequence INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, record BLOB NOT NULL, crc32c INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS damaged (found_epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, record BLOB, why TEXT);
+"""
+
+_Row = tuple[int, int, bytes, int]
+
+
+class SqliteLedger:
+    """Events in a table, each with a checksum over its sequence, epoch and bytes.
+
+    A power cut can at worst tear the last transaction, which SQLite rolls back. Damage to the last record is set aside
+    and reported; damage anywhere before it refuses to open, because events after it were decided on its strength.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = LockFile(path.with_name(path.name + ".lock"))
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self, owner: str) -> Opened:
+        """Take over the file, creating it when missing."""
+        self.close()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire(owner)
+        try:
+            return self._open()
+        except sqlite3.DatabaseError as exc:
+            self.close()
+            raise self._corrupt(f"SQLite cannot read it ({exc})") from exc
+        except TidemillError:
+            self.close()
+            raise
+
+    def _open(self) -> Opened:
+        # Autocommit mode: transactions are begun explicitly. The engine's thread is not the one that opens.
+        db = self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(_SCHEMA)
+        with _transaction(db):
+            self._check_format(db)
+            epoch = int(_meta(db, "epoch", "0")) + 1
+            _set_meta(db, "epoch", str(epoch))
+            uid = _meta(db, "ledger_uid", "") or str(uuid.uuid4())
+            _set_meta(db, "ledger_uid", uid)
+            repaired = self._set_aside_damaged_tail(db, epoch)
+            last = _last_sequence(db)
+        return Opened(epoch, uid, last, repaired)
+
+    def _check_format(self, db: sqlite3.Connection) -> None:
+        found = _meta(db, "format", FORMAT)
+        if found != FORMAT:
+            raise self._corrupt(f"its format is {found}, and this version reads {FORMAT}")
+        _set_meta(db, "format", FORMAT)
+
+    def _set_aside_damaged_tail(self, db: sqlite3.Connection, epoch: int) -> str:
+        row: _Row | None = db.execute(
+            "SELECT sequence, epoch, record, crc32c FROM events ORDER BY sequence DESC LIMIT 1"
+        ).fetchone()
+        if row is None or not (why := _damage(row)):
+            return ""
+        db.execute("INSERT INTO damaged VALUES (?, ?, ?, ?)", (epoch, row[0], row[2], why))
+        db.execute("DELETE FROM events WHERE sequence = ?", (row[0],))
+        return f"record {row[0]}, the last one, was damaged ({why}) and is kept in table 'damaged'"
+
+    def append(self, epoch: int, expected_sequence: int, events: Sequence[ledger_pb2.LedgerEvent]) -> int:
+        """Store `events` in one transaction; its commit is the fsync."""
+        db = self._database()
+        check_numbering(expected_sequence, events)
+        rows = [_row(event) for event in events]
+        try:
+            with _transaction(db):
+                _check_owner(db, epoch, expected_sequence)
+                db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.Error as exc:
+            raise TidemillError(
+                Reason.LEDGER_WRITE_FAILED,
+                f"the ledger {self._path} could not be written ({exc}); check the disk's space and health",
+                retry_after=1.0,
+            ) from exc
+        return expected_sequence + len(rows)
+
+    def read(self, after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
+        """At most `limit` events above `after`, each checked."""
+        query = "SELECT sequence, epoch, record, crc32c FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        try:
+            rows: list[_Row] = self._database().execute(query, (after, limit)).fetchall()
+        except sqlite3.DatabaseError as exc:
+            raise self._corrupt(f"SQLite cannot read the records after {after} ({exc})") from exc
+        return [self._checked(row, sequence) for sequence, row in enumerate(rows, after + 1)]
+
+    def _checked(self, row: _Row, sequence: int) -> ledger_pb2.LedgerEvent:
+        if row[0] != sequence:
+            raise self._corrupt(f"record {sequence} is missing")
+        if why := _damage(row):
+            raise self._corrupt(f"record {sequence} is damaged ({why})")
+        return ledger_pb2.LedgerEvent.FromString(row[2])
+
+    def close(self) -> None:
+        """Close the file and let go of the lock."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._lock.release()
+
+    def _database(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise fenced("it is closed")
+        return self._connection
+
+    def _corrupt(self, why: str) -> TidemillError:
+        return TidemillError(
+            Reason.LEDGER_CORRUPT,
+            f"the ledger {self._path} is not trusted: {why}; restore it from a backup",
+            metadata={"ledger": self._path},
+        )
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Generator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _meta(db: sqlite3.Connection, key: str, default: str) -> str:
+    row: tuple[str] | None = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else default
+
+
+def _set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
+    db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+
+
+def _last_sequence(db: sqlite3.Connection) -> int:
+    row: tuple[int] = db.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
+    return row[0]
+
+
+def _check_owner(db: sqlite3.Connection, epoch: int, expected_sequence: int) -> None:
+    current = int(_meta(db, "epoch", "0"))
+    if current != epoch:
+        raise fenced(f"epoch {epoch} was followed by {current}")
+    last = _last_sequence(db)
+    if last != expected_sequence:
+        raise fenced(f"it ends at {last}, not {expected_sequence}")
+
+
+def _row(event: ledger_pb2.LedgerEvent) -> _Row:
+    record = event.SerializeToString()
+    return event.sequence, event.epoch, record, _checksum(event.sequence, event.epoch, record)
+
+
+def _checksum(sequence: int, epoch: int, record: bytes) -> int:
+    return google_crc32c.value(sequence.to_bytes(8, "big") + epoch.to_bytes(8, "big") + record)
+
+
+def _damage(row: _Row) -> str:
+    """What is wrong with a stored record; empty when nothing is."""
+    sequence, epoch, record, crc32c = row
+    return "" if _checksum(sequence, epoch, record) == crc32c else "its checksum does not match"

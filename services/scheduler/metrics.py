@@ -1,0 +1,121 @@
+"""What operators see of the scheduler at `/metrics`. Labels are bounded: from the 101st tenant on it is `other`."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+import prometheus_client
+from prometheus_client import Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from services.scheduler.core.records import LeaseKind
+from services.scheduler.core.state import JobsKey, State
+from services.scheduler.core.times import SECOND
+from tidemill.internal.v1 import ledger_pb2
+from tidemill.v1 import job_pb2
+
+MAX_TENANT_LABELS = 100
+MAX_MODEL_LABELS = 100
+
+ROWS = prometheus_client.Counter("tidemill_scheduler_rows", "Rows that got a result.", ["tenant", "model", "outcome"])
+TOKENS = prometheus_client.Counter(
+    "tidemill_scheduler_tokens", "Tokens of rows that got a result.", ["tenant", "model", "kind"]
+)
+REQUEUES = prometheus_client.Counter("tidemill_scheduler_requeues", "Leases that ended undone.", ["reason"])
+APPEND_SECONDS = Histogram("tidemill_scheduler_ledger_append_seconds", "Duration of one durable append in seconds.")
+GROUP_EVENTS = Histogram(
+    "tidemill_scheduler_group_events", "Events that shared one append.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 512)
+)
+LEASE_WAIT_SECONDS = Histogram(
+    "tidemill_scheduler_lease_wait_seconds",
+    "From a job's seal to its first lease, in seconds.",
+    ["model"],
+    buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600, 3600, 21600),
+)
+
+
+class _Labels:
+    """Passes the first values through and calls the rest `other`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        if value not in self._known:
+            if len(self._known) >= self._limit:
+                return "other"
+            self._known.add(value)
+        return value
+
+
+_tenant = _Labels(MAX_TENANT_LABELS)
+_model = _Labels(MAX_MODEL_LABELS)
+
+
+def observe(state: State, events: Iterable[ledger_pb2.LedgerEvent]) -> None:
+    """Count what became durable."""
+    for event in events:
+        match event.WhichOneof("payload"):
+            case "part_committed":
+                _count_part(state, event.part_committed)
+            case "chunk_leased":
+                _time_first_lease(state, event)
+            case "chunk_requeued":
+                _count_requeue(event.chunk_requeued.reason)
+            case "finalise_requeued":
+                _count_requeue(event.finalise_requeued.reason)
+            case _:
+                pass
+
+
+def _count_part(state: State, committed: ledger_pb2.PartCommitted) -> None:
+    job = state.jobs[committed.job]
+    labels = (_tenant(job.tenant), _model(job.model))
+    tally = committed.part.tally
+    for outcome in ("succeeded", "failed", "cancelled", "expired"):
+        ROWS.labels(*labels, outcome).inc(getattr(tally, outcome))
+    for kind in ("prompt", "output", "cached"):
+        TOKENS.labels(*labels, kind).inc(getattr(tally, f"{kind}_tokens"))
+
+
+def _time_first_lease(state: State, event: ledger_pb2.LedgerEvent) -> None:
+    job = state.jobs[event.chunk_leased.job]
+    if job.seal is not None and job.first_fence == event.sequence:
+        LEASE_WAIT_SECONDS.labels(_model(job.model)).observe((job.start_ns - job.seal.time_ns) / SECOND)
+
+
+def _count_requeue(reason: "ledger_pb2.RequeueReason.ValueType") -> None:
+    REQUEUES.labels(ledger_pb2.RequeueReason.Name(reason).removeprefix("REQUEUE_REASON_").lower()).inc()
+
+
+class StateCollector:
+    """Jobs by state and open leases, read off the state at each scrape, so that they cannot drift from it.
+
+    Scrapes come from another thread; copying a dict's items is one step for the interpreter.
+    """
+
+    def __init__(self, state: Callable[[], State | None]) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges now; none while the state is being rebuilt."""
+        state = self._state()
+        if state is None:
+            return
+        yield _jobs(list(state.counts.items()))
+        leases = GaugeMetricFamily("tidemill_scheduler_open_leases", "Leases at workers now.", labels=["kind"])
+        chunks = state.in_flight.total
+        leases.add_metric([LeaseKind.CHUNK.value], chunks)
+        leases.add_metric([LeaseKind.FINALISE.value], max(0, len(state.leases) - chunks))
+        yield leases
+
+
+def _jobs(counts: list[tuple[JobsKey, int]]) -> Metric:
+    sums: Counter[tuple[str, str, str]] = Counter()
+    for (tenant, model, job_state), number in counts:
+        state_label = job_pb2.JobState.Name(job_state).removeprefix("JOB_STATE_").lower()
+        sums[_tenant(tenant), _model(model), state_label] += number
+    family = GaugeMetricFamily("tidemill_scheduler_jobs", "Jobs by state.", labels=["tenant", "model", "state"])
+    for labels, number in sums.items():
+        family.add_metric(labels, number)
+    return family

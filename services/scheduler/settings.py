@@ -1,0 +1,59 @@
+"""Settings of the scheduler process: `TIDEMILL_SCHEDULER_*`."""
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.scheduler.core.limits import Limits
+from services.scheduler.ledger import Ledger, MemoryLedger, SqliteLedger
+
+SQLITE = "sqlite:///"
+MEMORY = "memory:"
+
+
+class SchedulerSettings(BaseSettings):
+    """What an operator may set."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDEMILL_SCHEDULER_", extra="ignore", frozen=True)
+
+    address: str = Field(default="127.0.0.1:7080", description="gRPC address; port 0 takes a free one.")
+    http_address: str = Field(default="127.0.0.1:7081", description="Address of /metrics, /healthz and /readyz.")
+    ledger: str = Field(
+        default="", description="`sqlite:///PATH` or `memory:`. Default: `sqlite:///<home>/ledger.sqlite3`."
+    )
+    lease_seconds: float = Field(default=15.0, gt=0, le=3600, description="A lease not extended for so long is lost.")
+    chunk_rows: int = Field(default=2048, ge=1, le=65536, description="Most rows of a chunk.")
+    max_leases: int = Field(default=64, ge=1, description="Most leased chunks at a time.")
+    max_leases_per_tenant: int = Field(default=32, ge=1, description="Most leased chunks of one tenant.")
+    max_leases_per_model: int = Field(default=32, ge=1, description="Most leased chunks for one model.")
+    max_leases_per_job: int = Field(default=16, ge=1, description="Most leased chunks of one job.")
+    max_attempts: int = Field(default=5, ge=1, description="So many failed leases of one chunk fail its job.")
+    drain_seconds: float = Field(default=10.0, ge=0, description="Open calls get so long at shutdown.")
+
+    @field_validator("ledger")
+    @classmethod
+    def _known_ledger(cls, value: str) -> str:
+        if value in ("", MEMORY) or (value.startswith(SQLITE) and len(value) > len(SQLITE)):
+            return value
+        raise ValueError(f"must be `{SQLITE}PATH` or `{MEMORY}`, not {value!r}")
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds on decisions."""
+        return Limits(
+            chunk_rows=self.chunk_rows,
+            max_leases=self.max_leases,
+            max_leases_per_tenant=self.max_leases_per_tenant,
+            max_leases_per_model=self.max_leases_per_model,
+            max_leases_per_job=self.max_leases_per_job,
+            max_attempts=self.max_attempts,
+        )
+
+    def open_ledger(self, home: Path) -> Ledger:
+        """The ledger that `ledger` names; it is not taken over yet."""
+        if self.ledger == MEMORY:
+            return MemoryLedger()
+        if not self.ledger:
+            return SqliteLedger(home / "ledger.sqlite3")
+        return SqliteLedger(Path(self.ledger.removeprefix(SQLITE)).expanduser())

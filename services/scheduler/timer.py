@@ -1,0 +1,89 @@
+"""What happens because time passes: leases expire, unsealed jobs expire, closing tasks become due again."""
+
+import asyncio
+
+from services.scheduler.clock import Clock
+from services.scheduler.core import jobs, leasing
+from services.scheduler.core.limits import Limits
+from services.scheduler.core.times import SECOND
+from services.scheduler.engine import Engine, Turn
+from services.scheduler.lease_clock import LeaseClock
+from services.scheduler.signals import Signal, wait_for_event
+from tidemill import telemetry
+from tidemill.errors import TidemillError
+
+log = telemetry.logger(__name__)
+
+MAX_SLEEP_SECONDS = 60.0
+"""Longest sleep: bounds how late a jump of the wall clock is noticed."""
+
+STALL_SECONDS = 1.0
+"""Waking up so much too late means that this process stood still, and no worker could extend anything."""
+
+RETRY_SECONDS = 1.0
+
+
+class Timer:
+    """Sleeps until the next thing is due; `poke` it when that may have changed."""
+
+    def __init__(self, engine: Engine, leases: LeaseClock, work: Signal, clock: Clock, limits: Limits) -> None:
+        self._engine = engine
+        self._leases = leases
+        self._work = work
+        self._clock = clock
+        self._limits = limits
+        self._poked = asyncio.Event()
+
+    def poke(self) -> None:
+        """Plan again."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Work until cancelled, or until the engine has stopped."""
+        while not self._engine.stopped.is_set():
+            self._poked.clear()
+            planned = self._next_wake()
+            await wait_for_event(self._poked, planned - self._clock.monotonic())
+            now = self._clock.monotonic()
+            if now > planned + STALL_SECONDS:
+                log.warning("stalled, leases restart", seconds=now - planned)
+                self._leases.restart(now)
+            if now >= planned:
+                await self._tick()
+
+    async def _tick(self) -> None:
+        try:
+            await self._engine.execute(self.step)
+        except TidemillError as error:
+            log.warning("timer waits", reason=error.reason, message=error.message)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def step(self, turn: Turn) -> None:
+        """Record everything that is due now."""
+        for fence in self._leases.due(self._clock.monotonic()):
+            lease = turn.state.leases.get(fence)
+            if lease:
+                log.warning("lease expired", job=lease.job, fence=fence, worker=lease.worker_id)
+            turn.record(leasing.expire_lease(turn.state, fence, self._limits))
+            self._leases.stop(fence)
+        while events := jobs.expire_oldest(turn.state, turn.now_ns):
+            turn.record(events)
+        if turn.state.closing:
+            self._work.fire()
+
+    def _next_wake(self) -> float:
+        """Monotonic time of the next thing due."""
+        now = self._clock.monotonic()
+        candidates = [now + MAX_SLEEP_SECONDS]
+        expiry = self._leases.next_expiry()
+        if expiry is not None:
+            candidates.append(expiry)
+        state = self._engine.peek()
+        if state is not None:
+            wall = self._clock.wall_ns()
+            unsealed = jobs.next_expiry_ns(state)
+            if unsealed is not None:
+                candidates.append(now + max(0, unsealed - wall) / SECOND)
+            if state.closing and state.closing[0][0] > wall:
+                candidates.append(now + (state.closing[0][0] - wall) / SECOND)
+        return min(candidates)

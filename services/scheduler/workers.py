@@ -1,0 +1,97 @@
+"""Which workers live and what they can serve. Kept in memory: a restart learns it anew within a second."""
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from services.scheduler.core.checks import require
+from services.scheduler.core.policy import Offer
+from tidemill.internal.v1 import records_pb2
+from tidemill.v1 import model_service_pb2
+
+MAX_MODELS = 1000
+MAX_ID_BYTES = 256
+
+# The best state first: what a client sees of a model that several workers offer.
+_RANK = {
+    model_service_pb2.MODEL_STATE_LOADED: 0,
+    model_service_pb2.MODEL_STATE_LOADING: 1,
+    model_service_pb2.MODEL_STATE_COLD: 2,
+    model_service_pb2.MODEL_STATE_FAILED: 3,
+}
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker process: its last reports, and how many long polls it has open."""
+
+    worker_id: str
+    models: dict[str, records_pb2.ModelReport] = field(default_factory=dict[str, records_pb2.ModelReport])
+    last_seen: float = 0.0
+    polls: int = 0
+
+    def offer(self) -> Offer:
+        """What the worker can be given."""
+        return Offer(self.worker_id, {name: report.state for name, report in self.models.items()})
+
+
+class Workers:
+    """The workers heard of within `liveness_seconds`, or waiting in a long poll now."""
+
+    def __init__(self, liveness_seconds: float) -> None:
+        self._liveness_seconds = liveness_seconds
+        self._workers: dict[str, Worker] = {}
+
+    def report(self, worker_id: str, models: Iterable[records_pb2.ModelReport], now: float) -> tuple[Worker, set[str]]:
+        """Note that the worker lives and what it offers, in full; returns it with the models whose report changed.
+
+        Raises:
+            TidemillError: INVALID_ARGUMENT.
+        """
+        require(0 < len(worker_id.encode()) <= MAX_ID_BYTES, "worker_id", f"must have 1 to {MAX_ID_BYTES} bytes")
+        reports = {report.model: report for report in models}
+        require(len(reports) <= MAX_MODELS, "models", f"must be at most {MAX_MODELS}")
+        for report in reports.values():
+            require(bool(report.model), "models.model", "must be set")
+            require(report.state in _RANK, "models.state", "must be COLD, LOADING, LOADED or FAILED")
+        worker = self._workers.setdefault(worker_id, Worker(worker_id))
+        changed = {
+            name for name in reports.keys() | worker.models.keys() if reports.get(name) != worker.models.get(name)
+        }
+        worker.models = reports
+        worker.last_seen = now
+        return worker, changed
+
+    @contextmanager
+    def polling(self, worker: Worker) -> Generator[None]:
+        """A worker that waits in a long poll is alive for as long as the call is."""
+        worker.polls += 1
+        try:
+            yield
+        finally:
+            worker.polls -= 1
+
+    def live(self, now: float) -> list[Worker]:
+        """The workers that live; the others are forgotten."""
+        dead = [
+            worker_id
+            for worker_id, worker in self._workers.items()
+            if not worker.polls and now - worker.last_seen > self._liveness_seconds
+        ]
+        for worker_id in dead:
+            del self._workers[worker_id]
+        return list(self._workers.values())
+
+    def models(self, now: float) -> list[tuple[records_pb2.ModelReport, int]]:
+        """Each model on offer by name: the report of the worker in the best state, and how many workers offer it."""
+        best: dict[str, tuple[records_pb2.ModelReport, int]] = {}
+        for worker in self.live(now):
+            for name, report in worker.models.items():
+                known, number = best.get(name, (report, 0))
+                best[name] = (min(known, report, key=lambda each: _RANK[each.state]), number + 1)
+        return [best[name] for name in sorted(best)]
+
+    def is_loading(self, model: str, now: float) -> bool:
+        """Whether some worker is loading `model` and none has it loaded."""
+        states = {worker.models[model].state for worker in self.live(now) if model in worker.models}
+        return model_service_pb2.MODEL_STATE_LOADING in states and model_service_pb2.MODEL_STATE_LOADED not in states
