@@ -18,7 +18,7 @@ from services.gateway.changes import Changes
 from services.gateway.custom_ids import CustomIdIndex
 from services.gateway.frames import Frame, FrameChecker, Prepared, Refusal, duplicate_id, refuse_rows, refuse_shape
 from services.gateway.input_segments import StoredRows, write_input_segment
-from services.gateway.mismatch import refuse_changed
+from services.gateway.mismatch import compare
 from services.gateway.scheduler import Scheduler
 from tidemill import telemetry
 from tidemill.errors import Reason
@@ -141,12 +141,9 @@ class Appender:
         )
 
     async def _compare(self, frame: Frame) -> Outcome:
-        prepared = await asyncio.to_thread(self._checker.prepare, frame)
-        if isinstance(prepared, Refusal):
-            return prepared
         if frame.end > self.durable_end:
             await self.flush()
-        return refuse_changed(prepared, await self.stored.differing(prepared)) or Duplicate()
+        return await compare(self._checker, self.stored, frame) or Duplicate()
 
     async def _accept(self, frame: Frame) -> Outcome:
         await self._changes.until(lambda: not self._buffer.full or self._failure is not None)

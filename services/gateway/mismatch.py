@@ -1,28 +1,39 @@
-"""Rows that are sent again with other content than they were stored with."""
+"""Rows that are sent again: they must be those that were stored."""
 
+import asyncio
 from collections.abc import Sequence
 
-from services.gateway.frames import Prepared, Refusal
+from services.gateway.frames import Frame, FrameChecker, Prepared, Refusal
+from services.gateway.input_segments import StoredRows
 from services.gateway.limits import MAX_ROW_ERRORS
+from services.gateway.row_fields import shown_custom_id
 from tidemill.errors import Reason
 from tidemill.v1 import row_pb2
 
 _MESSAGE = "the row differs from the one stored under this index; stored rows never change"
 
 
-def refuse_changed(batch: Prepared, positions: Sequence[int]) -> Refusal | None:
-    """The refusal of a frame whose rows at `positions` differ from what is stored; None when none do."""
+async def compare(checker: FrameChecker, stored: StoredRows, frame: Frame) -> Refusal | None:
+    """Compare a frame of durable rows with what is stored, row by row; None when they are the same."""
+    prepared = await asyncio.to_thread(checker.prepare, frame)
+    if isinstance(prepared, Refusal):
+        return prepared
+    return _refuse_changed(prepared, await stored.differing(prepared))
+
+
+def _refuse_changed(batch: Prepared, positions: Sequence[int]) -> Refusal | None:
     if not positions:
         return None
     rows = [batch.rows[position] for position in positions]
     message = (
         f"{len(rows)} of {len(batch.rows)} rows differ from what is stored, the first is row {rows[0].row_index} "
-        f"({rows[0].custom_id[:64]!r}): stored rows never change, so send them as before or create another job"
+        f"({shown_custom_id(rows[0].custom_id)!r}): stored rows never change, so send them as before or create "
+        "another job"
     )
     errors = [
         row_pb2.RowError(
             index=row.row_index,
-            custom_id=row.custom_id[:64],
+            custom_id=shown_custom_id(row.custom_id),
             code=Reason.ROW_CONTENT_MISMATCH,
             message=_MESSAGE,
         )

@@ -46,8 +46,12 @@ def check_known(rows: Sequence[row_pb2.Row], first_index: int) -> list[row_pb2.R
 
 def row_error(custom_id: str, index: int, code: RowCode, field: str, message: str) -> row_pb2.RowError:
     """A refusal of the row at `index` of its job."""
-    shown = custom_id.encode()[:SHOWN_CUSTOM_ID_BYTES].decode(errors="ignore")
-    return row_pb2.RowError(index=index, custom_id=shown, code=code, field=field, message=message)
+    return row_pb2.RowError(index=index, custom_id=shown_custom_id(custom_id), code=code, field=field, message=message)
+
+
+def shown_custom_id(custom_id: str) -> str:
+    """A key shortened to 64 bytes."""
+    return custom_id.encode()[:SHOWN_CUSTOM_ID_BYTES].decode(errors="ignore")
 
 
 def _findings(row: row_pb2.Row, rules: RowRules) -> Iterator[_Finding]:

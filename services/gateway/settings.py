@@ -26,6 +26,7 @@ class GatewaySettings(BaseSettings):
     scheduler_patience_seconds: float = Field(
         default=30, gt=0, le=3600, description="How long a call waits for a scheduler that is away."
     )
+    heartbeat_seconds: float = Field(default=15, gt=0, le=300, description="Silence after which WatchJob says so.")
     drain_seconds: float = Field(default=10, ge=0, le=600, description="How long open calls may last after SIGTERM.")
 
     @field_validator("key_pepper")

@@ -1,0 +1,117 @@
+"""Puts the gateway's parts together and serves them."""
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from services.gateway.append import AppendRows
+from services.gateway.appender import SegmentLimits
+from services.gateway.auth import Authenticator
+from services.gateway.background import Background
+from services.gateway.catalogue import ModelCatalogue
+from services.gateway.completions import Completions
+from services.gateway.drain import Drain
+from services.gateway.jobs import Jobs
+from services.gateway.limits import MAX_MESSAGE_BYTES
+from services.gateway.models import Models
+from services.gateway.page_tokens import PageTokens
+from services.gateway.results import ReadResults
+from services.gateway.scheduler import Scheduler
+from services.gateway.seal import Sealer
+from services.gateway.service import Callers, JobService, ModelService
+from services.gateway.settings import GatewaySettings
+from services.gateway.submit import SubmitJob
+from services.gateway.watch import WatchJob
+from services.gateway.writers import Writers
+from tidemill.channel import open_channel
+from tidemill.config import CommonSettings
+from tidemill.ops import Readiness
+from tidemill.serving import ServerSpec, serve
+from tidemill.store import open_store
+from tidemill.v1 import job_service_pb2_grpc, model_service_pb2_grpc
+
+SERVICES = ("tidemill.v1.JobService", "tidemill.v1.ModelService")
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The gateway's servicers, and what ends with them."""
+
+    jobs: JobService
+    models: ModelService
+    drain: Drain
+    background: Background
+
+
+def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.aio.Channel) -> Gateway:
+    """The gateway's parts; raises STORE_FAILED when the object store cannot be used."""
+    store = open_store(settings.store_uri(common))
+    pepper = settings.key_pepper.get_secret_value()
+    callers = Callers(Authenticator(settings.keys_path(common), pepper))
+    scheduler = Scheduler(connection, settings.scheduler_patience_seconds)
+    drain, background = Drain(), Background()
+    catalogue, tokens = ModelCatalogue(scheduler), PageTokens(pepper)
+    limits = SegmentLimits(settings.segment_rows, settings.segment_bytes, settings.linger_seconds)
+    jobs = Jobs(scheduler, store, catalogue, tokens)
+    writers = Writers(scheduler, store, catalogue, limits)
+    sealer = Sealer(scheduler, store)
+    service = JobService(
+        callers,
+        store,
+        jobs=jobs,
+        append=AppendRows(writers, drain),
+        sealer=sealer,
+        submit=SubmitJob(jobs, writers, sealer, scheduler=scheduler, store=store, background=background),
+        watch=WatchJob(scheduler, store, drain, settings.heartbeat_seconds),
+        results=ReadResults(scheduler, store, drain),
+        completions=Completions(scheduler, store),
+    )
+    return Gateway(service, ModelService(callers, Models(scheduler, tokens)), drain, background)
+
+
+async def run(settings: GatewaySettings, common: CommonSettings) -> None:
+    """Serve until told to stop."""
+    async with open_channel(settings.scheduler) as connection:
+        gateway = build(settings, common, connection)
+        link = _SchedulerLink(connection)
+        following = asyncio.create_task(link.follow())
+
+        def register(server: grpc.aio.Server) -> None:
+            job_service_pb2_grpc.add_JobServiceServicer_to_server(gateway.jobs, server)
+            model_service_pb2_grpc.add_ModelServiceServicer_to_server(gateway.models, server)
+
+        await serve(
+            ServerSpec(
+                address=settings.address,
+                http_address=settings.http_address,
+                services=SERVICES,
+                register=register,
+                ready=link.readiness,
+                drain=gateway.drain.start,
+                ready_file=common.ready_file,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+                grace_seconds=settings.drain_seconds,
+            )
+        )
+        following.cancel()
+        await gateway.background.close(settings.drain_seconds)
+
+
+class _SchedulerLink:
+    """Whether the scheduler is connected, for `/readyz`."""
+
+    def __init__(self, connection: grpc.aio.Channel) -> None:
+        self._connection = connection
+        self._state = grpc.ChannelConnectivity.IDLE
+
+    async def follow(self) -> None:
+        """Keep the state current, and the channel connected."""
+        while True:
+            self._state = self._connection.get_state(try_to_connect=True)
+            await self._connection.wait_for_state_change(self._state)
+
+    def readiness(self) -> Readiness:
+        """Ready while the scheduler is connected."""
+        return Readiness(self._state is grpc.ChannelConnectivity.READY, {"scheduler": self._state.name})

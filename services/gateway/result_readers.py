@@ -1,0 +1,153 @@
+"""Readers of result segments in the two orders; each keeps its position and can be asked again for what is new."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.gateway.convert import public_result
+from services.gateway.scheduler import Scheduler
+from tidemill import rowset
+from tidemill.internal.v1 import records_pb2
+from tidemill.segments import read_batches, result_rows
+from tidemill.store import ObjectStore
+from tidemill.v1 import job_pb2, row_pb2
+
+# What a window of rows may take in memory, judged by its tokens.
+_WINDOW_BYTES = 4 << 20
+_BYTES_PER_TOKEN = 6
+_BYTES_PER_ROW = 400
+
+Results = Sequence[row_pb2.RowResult]
+
+
+class ResultReader(ABC):
+    """Results of a job from `position` on.
+
+    Attributes:
+        position: offset of the next result.
+        state: the job's state at the moment of the last look at its parts.
+    """
+
+    def __init__(self, scheduler: Scheduler, store: ObjectStore, job: str, position: int) -> None:
+        self.position = position
+        self.state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_UNSPECIFIED
+        self._scheduler = scheduler
+        self._store = store
+        self._job = job
+        self._parts_seen = 0
+
+    @abstractmethod
+    def read(self) -> AsyncIterator[Results]:
+        """What is visible now from the position on, in pieces of bounded size."""
+
+    async def _fresh_parts(self) -> AsyncIterator[records_pb2.PartRef]:
+        more = True
+        while more:
+            page = await self._scheduler.list_parts(self._job, self._parts_seen)
+            for part in page.parts:
+                self._parts_seen += 1
+                yield part
+            self.state, more = page.state, page.more
+
+
+class CompletionReader(ResultReader):
+    """Results as they were committed; positions count finished rows."""
+
+    async def read(self) -> AsyncIterator[Results]:
+        async for part in self._fresh_parts():
+            skip = self.position - part.first_result_offset
+            if skip < part.row_count:
+                async for rows in _groups(self._store, part.key):
+                    fresh = rows[max(skip, 0) :]
+                    skip -= len(rows)
+                    self.position += len(fresh)
+                    if fresh:
+                        yield fresh
+
+
+@dataclass
+class _Chunk:
+    """The parts of one chunk and the rows that they hold."""
+
+    start: int
+    rows: int = 0
+    done: int = 0
+    output_tokens: int = 0
+    parts: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+
+    def add(self, part: records_pb2.PartRef) -> None:
+        bitmap = rowset.from_bytes(part.row_bitmap)
+        self.rows = max(self.rows, part.chunk_rows)
+        self.done |= bitmap
+        self.output_tokens += part.tally.output_tokens
+        self.parts.append((part.key, bitmap))
+
+    def run_from(self, offset: int) -> int:
+        """Number of finished rows from `offset` on without a gap, shortened to what fits into a window."""
+        rest = self.done >> offset
+        run = (~rest & (rest + 1)).bit_length() - 1
+        row_bytes = _BYTES_PER_ROW + _BYTES_PER_TOKEN * self.output_tokens // max(1, self.done.bit_count())
+        return min(run, max(1, _WINDOW_BYTES // row_bytes))
+
+
+class InputReader(ResultReader):
+    """Results by row index, up to the first row that has none yet; positions are row indices."""
+
+    def __init__(self, scheduler: Scheduler, store: ObjectStore, job: str, position: int) -> None:
+        super().__init__(scheduler, store, job, position)
+        self._chunks: dict[int, _Chunk] = {}
+        self._starts: list[int] = []
+
+    async def read(self) -> AsyncIterator[Results]:
+        async for part in self._fresh_parts():
+            self._chunks.setdefault(part.chunk_start, _Chunk(part.chunk_start)).add(part)
+        self._starts = sorted(self._chunks)
+        while (chunk := self._chunk_at_position()) and (run := chunk.run_from(self.position - chunk.start)):
+            rows = await asyncio.to_thread(self._load, chunk, self.position, run)
+            self.position += len(rows)
+            yield rows
+
+    def _chunk_at_position(self) -> _Chunk | None:
+        found = bisect_right(self._starts, self.position)
+        if not found:
+            return None
+        chunk = self._chunks[self._starts[found - 1]]
+        return chunk if self.position < chunk.start + chunk.rows else None
+
+    def _load(self, chunk: _Chunk, start: int, count: int) -> Results:
+        window = rowset.full(count) << (start - chunk.start)
+        rows: list[row_pb2.RowResult] = []
+        for key, bitmap in chunk.parts:
+            if bitmap & window:
+                for table in read_batches(self._store, key):
+                    rows.extend(row for row in _public_rows(table) if start <= row.row_index < start + count)
+        return sorted(rows, key=lambda row: row.row_index)
+
+
+async def first_results(scheduler: Scheduler, store: ObjectStore, job: str, count: int) -> Results:
+    """The first `count` results that were committed."""
+    reader = CompletionReader(scheduler, store, job, 0)
+    found: list[row_pb2.RowResult] = []
+    async for rows in reader.read():
+        found.extend(rows[: count - len(found)])
+        if len(found) == count:
+            break
+    return found
+
+
+async def _groups(store: ObjectStore, key: str) -> AsyncIterator[Results]:
+    tables = read_batches(store, key)
+    while (rows := await asyncio.to_thread(_next_group, tables)) is not None:
+        yield rows
+
+
+def _next_group(tables: Iterator[Any]) -> Results | None:
+    table = next(tables, None)
+    return None if table is None else list(_public_rows(table))
+
+
+def _public_rows(table: Any) -> Iterator[row_pb2.RowResult]:
+    return map(public_result, result_rows(table))

@@ -1,0 +1,122 @@
+"""The public gRPC services: each method names its caller and hands over to the part that does the work."""
+
+# ruff: noqa: N802 - gRPC method names are those of the proto
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from services.gateway import metrics
+from services.gateway.append import AppendRows
+from services.gateway.auth import Authenticator, Principal
+from services.gateway.completions import Completions
+from services.gateway.convert import public_job
+from services.gateway.jobs import Jobs
+from services.gateway.models import Models
+from services.gateway.results import ReadResults
+from services.gateway.seal import Sealer
+from services.gateway.submit import SubmitJob
+from services.gateway.watch import WatchJob
+from tidemill.errors import TidemillError
+from tidemill.store import ObjectStore
+from tidemill.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
+
+
+class Callers:
+    """Names the caller of an RPC."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    def caller(self, context: Any) -> Principal:
+        """The caller, or UNAUTHENTICATED."""
+        try:
+            return self._authenticator.authenticate(context.invocation_metadata() or ())
+        except TidemillError as exc:
+            metrics.AUTH_FAILURES.labels(exc.reason).inc()
+            raise
+
+
+class JobService(job_service_pb2_grpc.JobServiceServicer):
+    """`tidemill.v1.JobService`."""
+
+    def __init__(
+        self,
+        callers: Callers,
+        store: ObjectStore,
+        *,
+        jobs: Jobs,
+        append: AppendRows,
+        sealer: Sealer,
+        submit: SubmitJob,
+        watch: WatchJob,
+        results: ReadResults,
+        completions: Completions,
+    ) -> None:
+        self._callers = callers
+        self._store = store
+        self._jobs = jobs
+        self._append = append
+        self._sealer = sealer
+        self._submit = submit
+        self._watch = watch
+        self._results = results
+        self._completions = completions
+
+    async def CreateJob(self, request: job_service_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
+        return public_job(await self._jobs.create(self._callers.caller(context), request), self._store)
+
+    async def AppendRows(
+        self, request_iterator: Any, context: Any
+    ) -> AsyncIterator[job_service_pb2.AppendRowsResponse]:
+        async for response in self._append.handle(self._callers.caller(context), request_iterator):
+            yield response
+
+    async def SealJob(self, request: job_service_pb2.SealJobRequest, context: Any) -> job_pb2.Job:
+        name = self._callers.caller(context).job(request.name)
+        return public_job(await self._sealer.seal(name, request.row_count), self._store)
+
+    async def SubmitJob(self, request_iterator: Any, context: Any) -> job_pb2.Job:
+        record = await self._submit.handle(self._callers.caller(context), request_iterator)
+        return public_job(record, self._store)
+
+    async def GetJob(self, request: job_service_pb2.GetJobRequest, context: Any) -> job_pb2.Job:
+        return await self._jobs.get(self._callers.caller(context), request)
+
+    async def ListJobs(
+        self, request: job_service_pb2.ListJobsRequest, context: Any
+    ) -> job_service_pb2.ListJobsResponse:
+        return await self._jobs.list(self._callers.caller(context), request)
+
+    async def CancelJob(self, request: job_service_pb2.CancelJobRequest, context: Any) -> job_pb2.Job:
+        return await self._jobs.cancel(self._callers.caller(context), request)
+
+    async def WatchJob(
+        self, request: job_service_pb2.WatchJobRequest, context: Any
+    ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
+        async for response in self._watch.handle(self._callers.caller(context), request):
+            yield response
+
+    async def ReadResults(
+        self, request: job_service_pb2.ReadResultsRequest, context: Any
+    ) -> AsyncIterator[job_service_pb2.ReadResultsResponse]:
+        async for response in self._results.handle(self._callers.caller(context), request):
+            yield response
+
+    async def ListCompletions(
+        self, request: job_service_pb2.ListCompletionsRequest, context: Any
+    ) -> job_service_pb2.ListCompletionsResponse:
+        return await self._completions.list(self._callers.caller(context), request)
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """`tidemill.v1.ModelService`."""
+
+    def __init__(self, callers: Callers, models: Models) -> None:
+        self._callers = callers
+        self._models = models
+
+    async def ListModels(
+        self, request: model_service_pb2.ListModelsRequest, context: Any
+    ) -> model_service_pb2.ListModelsResponse:
+        self._callers.caller(context)
+        return await self._models.list(request)

@@ -1,0 +1,170 @@
+"""`SubmitJob`: create, append and seal in one call, at implicit offsets, resumable by `request_id`."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from services.gateway import metrics
+from services.gateway.appender import Appender, Outcome, Refusal
+from services.gateway.auth import Principal
+from services.gateway.background import Background
+from services.gateway.convert import is_terminal
+from services.gateway.frames import Frame, refuse_shape
+from services.gateway.input_segments import StoredRows
+from services.gateway.jobs import Jobs
+from services.gateway.mismatch import compare
+from services.gateway.scheduler import Scheduler
+from services.gateway.seal import Sealer
+from services.gateway.writers import Writers
+from tidemill.errors import FieldViolation, Reason, TidemillError
+from tidemill.internal.v1 import records_pb2
+from tidemill.names import parse_job
+from tidemill.store import ObjectStore
+from tidemill.v1 import job_pb2, job_service_pb2, row_pb2
+
+Request = job_service_pb2.SubmitJobRequest
+
+
+class SubmitJob:
+    """Handles submissions."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        writers: Writers,
+        sealer: Sealer,
+        *,
+        scheduler: Scheduler,
+        store: ObjectStore,
+        background: Background,
+    ) -> None:
+        self._jobs = jobs
+        self._writers = writers
+        self._sealer = sealer
+        self._scheduler = scheduler
+        self._store = store
+        self._background = background
+
+    async def handle(self, principal: Principal, requests: AsyncIterator[Request]) -> records_pb2.JobRecord:
+        """The sealed job. Without a `request_id` a failed submission is cancelled: nothing is left half-done."""
+        first = await anext(requests, None)
+        if first is None or not first.HasField("create"):
+            raise TidemillError(Reason.INVALID_ARGUMENT, "the first message of a submission must carry `create`")
+        record = await self._jobs.create(principal, first.create)
+        submitted = False
+        try:
+            with metrics.OPEN_STREAMS.labels("submit").track_inprogress():
+                record = await self._fill(record, first, requests)
+                submitted = True
+        finally:
+            if not submitted and not first.create.request_id:
+                self._background.run(self._scheduler.cancel_job(record.spec.name))
+        return record
+
+    async def _fill(
+        self, record: records_pb2.JobRecord, first: Request, requests: AsyncIterator[Request]
+    ) -> records_pb2.JobRecord:
+        if record.state == job_pb2.JOB_STATE_RECEIVING:
+            return await self._append(record, first, requests)
+        return await self._compare(record, first, requests)
+
+    async def _append(
+        self, record: records_pb2.JobRecord, first: Request, requests: AsyncIterator[Request]
+    ) -> records_pb2.JobRecord:
+        appender = await self._writers.open(parse_job(record.spec.name), _ignore_end, _ignore_failure)
+        try:
+            rows = _Rows(appender.received_end)
+            async for frame in rows.frames(first, requests):
+                _raise_refusal(await appender.append(frame))
+            await appender.flush()
+            _check_count(rows.count, appender)
+            return await self._sealer.seal_rows(record.spec, appender.frontier, appender.stored.segments)
+        finally:
+            self._writers.close(appender)
+
+    async def _compare(
+        self, record: records_pb2.JobRecord, first: Request, requests: AsyncIterator[Request]
+    ) -> records_pb2.JobRecord:
+        """A repeated submission of a job that was sealed: its rows must be those stored."""
+        name = record.spec.name
+        if not record.input_data_version:
+            raise _not_receiving(record, "create another job for the rows")
+        stored = StoredRows(self._store, await self._scheduler.list_segments(name))
+        checker = await self._writers.checker(record.spec)
+        rows = _Rows(stored.end)
+        async for frame in rows.frames(first, requests):
+            if frame.end > stored.end:
+                raise _not_receiving(record, f"it was sealed with {stored.end} rows and the submission has more")
+            _raise_refusal(refuse_shape(frame) or await compare(checker, stored, frame))
+        return await self._sealer.seal(parse_job(name), rows.count)
+
+
+class _Rows:
+    """The rows of a submission as frames that never straddle the end of what was stored before."""
+
+    def __init__(self, stored_end: int) -> None:
+        self.count = 0
+        self._stored_end = stored_end
+
+    async def frames(self, first: Request, requests: AsyncIterator[Request]) -> AsyncIterator[Frame]:
+        """All rows, in order."""
+        for frame in self._split(first):
+            yield frame
+        async for request in requests:
+            if request.HasField("create"):
+                raise TidemillError(Reason.INVALID_ARGUMENT, "only the first message of a submission carries `create`")
+            for frame in self._split(request):
+                yield frame
+
+    def _split(self, request: Request) -> list[Frame]:
+        below = max(0, self._stored_end - self.count)
+        pieces: list[Sequence[row_pb2.Row]] = [request.rows[:below], request.rows[below:]]
+        frames: list[Frame] = []
+        for rows in pieces:
+            if rows:
+                frames.append(Frame(self.count, rows, request))
+                self.count += len(rows)
+        return frames
+
+
+def _raise_refusal(outcome: Outcome | None) -> None:
+    if not isinstance(outcome, Refusal):
+        return
+    metrics.FRAMES_REFUSED.labels(outcome.reason).inc()
+    violations = [FieldViolation(_path(error), f"{error.code}: {error.message}") for error in outcome.row_errors]
+    metadata = {"row": outcome.row_errors[0].index} if outcome.row_errors else {}
+    raise TidemillError(outcome.reason, outcome.message, metadata=metadata, violations=violations)
+
+
+def _path(error: row_pb2.RowError) -> str:
+    return f"rows[{error.index}].{error.field}".rstrip(".")
+
+
+def _check_count(count: int, appender: Appender) -> None:
+    if count < appender.durable_end:
+        raise TidemillError(
+            Reason.ROW_COUNT_MISMATCH,
+            f"the submission ended after {count} rows, but {appender.durable_end} were stored under its request_id: "
+            "send all rows again, or use a fresh request_id",
+            metadata={"job": appender.job, "row_count": count, "next_offset": appender.durable_end},
+        )
+    if not count:
+        raise TidemillError(
+            Reason.JOB_EMPTY, "the submission has no rows; send at least one", metadata={"job": appender.job}
+        )
+
+
+def _not_receiving(record: records_pb2.JobRecord, remedy: str) -> TidemillError:
+    state = job_pb2.JobState.Name(record.state).removeprefix("JOB_STATE_")
+    verb = "ended as" if is_terminal(record.state) else "is"
+    return TidemillError(
+        Reason.JOB_NOT_RECEIVING,
+        f"job {record.spec.name} {verb} {state} and takes no more rows: {remedy}",
+        metadata={"job": record.spec.name, "state": state},
+    )
+
+
+def _ignore_end(_: int) -> None:
+    """A submission waits for its last row only."""
+
+
+def _ignore_failure(_: BaseException) -> None:
+    """The next call of the appender raises it."""
