@@ -1,0 +1,107 @@
+"""Ray as this process wants it: its own small local cluster, or the one it is told to use."""
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["NAMESPACE", "RayOptions", "silence_usage_reports", "start_ray", "stop_ray"]
+
+NAMESPACE = "tidemill"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's shared memory, not a temporary file of ours
+_INHERITED = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK")
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """
+    Attributes:
+        address: an existing cluster; empty starts a local one.
+        cpus: logical CPUs of the local cluster: how many tasks may run at once.
+        object_store_bytes: Ray's own least is 75 MiB.
+        folder: session files and sockets; short, since socket paths end at 107 bytes.
+        no_progress_seconds: Ray Data gives a dataset up after so long without a block.
+    """
+
+    address: str
+    cpus: int
+    object_store_bytes: int
+    folder: Path
+    no_progress_seconds: int
+
+
+def silence_usage_reports() -> None:
+    """Nothing of ours reports usage to anyone. Call before Ray, vLLM or the hub client are imported."""
+    for name, value in {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DO_NOT_TRACK": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }.items():
+        os.environ[name] = value
+
+
+def start_ray(options: RayOptions) -> None:
+    """Connect, or start the local cluster. Its processes end with this one (Ray's kernel fate sharing), so call it
+    from a thread that lives as long as the process."""
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if not options.address:
+        _forget_other_clusters()
+    import ray
+
+    arguments: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
+    ray.init(**arguments, **_where(options))
+    _configure_data(options.no_progress_seconds)
+
+
+def stop_ray(options: RayOptions) -> None:
+    """Leave the cluster; a local one ends, with its files."""
+    import ray
+
+    ray.shutdown()
+    if not options.address:
+        shutil.rmtree(options.folder, ignore_errors=True)
+
+
+def _forget_other_clusters() -> None:
+    for name in _INHERITED:
+        os.environ.pop(name, None)
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+
+
+def _where(options: RayOptions) -> dict[str, Any]:
+    if options.address:
+        return {"address": options.address}
+    local: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": options.cpus,
+        "object_store_memory": options.object_store_bytes,
+        "include_dashboard": False,
+        "_temp_dir": str(options.folder),
+        "_node_ip_address": "127.0.0.1",
+    }
+    if _shared_memory_free() < options.object_store_bytes * 1.1:
+        local["_plasma_directory"] = str(options.folder)
+        options.folder.mkdir(parents=True, exist_ok=True)
+    return local
+
+
+def _shared_memory_free() -> int:
+    return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else 0
+
+
+def _configure_data(no_progress_seconds: int) -> None:
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = no_progress_seconds
+    context.execution_options.preserve_order = False
+    # A dataset row is a slice of results: each leaves its task at once.
+    context.target_max_block_size = 1

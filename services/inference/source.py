@@ -1,0 +1,85 @@
+"""The rows of a chunk as a Ray Data source: which rows of which segments, read in tasks of a few hundred."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from services.inference import slices
+from tidemill import rowset, segments
+from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
+from tidemill.store import open_store
+
+__all__ = ["Piece", "Slice", "plan_slices", "read_chunk", "read_slice"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of one segment by their index in the job, rising; `start` is the index of the segment's first row."""
+
+    key: str
+    sha256: bytes
+    start: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one task reads: at least one row."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return sum(len(piece.rows) for piece in self.pieces)
+
+
+def plan_slices(lease: scheduler_service_pb2.Lease, rows_a_slice: int) -> list[Slice]:
+    """The rows of a lease that have no result yet, cut into slices by row index."""
+    missing = rowset.full(lease.chunk_rows) & ~rowset.from_bytes(lease.done_bitmap)
+    rows = [lease.chunk_start + offset for offset in rowset.indices(missing)]
+    return [_slice(lease.segments, rows[at : at + rows_a_slice]) for at in range(0, len(rows), rows_a_slice)]
+
+
+def _slice(covering: Sequence[records_pb2.SegmentRef], rows: Sequence[int]) -> Slice:
+    pieces: list[Piece] = []
+    for segment in covering:
+        inside = tuple(row for row in rows if segment.start <= row < segment.start + segment.count)
+        if inside:
+            pieces.append(Piece(segment.key, segment.sha256, segment.start, inside))
+    return Slice(tuple(pieces))
+
+
+def read_slice(store_uri: str, wanted: Slice) -> Iterator[Any]:
+    """The slice's rows as a packed table of `segments.INPUT_SCHEMA`; DATA_CORRUPT when a segment was changed."""
+    import pyarrow as pa
+
+    store = open_store(store_uri)
+    tables: list[Any] = []
+    for piece in wanted.pieces:
+        table = segments.read_segment(store, piece.key, sha256=piece.sha256)
+        tables.append(table.take([row - piece.start for row in piece.rows]))
+    yield slices.pack(pa.concat_tables(tables))
+
+
+def read_chunk(store_uri: str, wanted: Sequence[Slice]) -> Any:
+    """A Ray dataset of packed slices, one read task each."""
+    import ray.data
+    from ray.data import Datasource, ReadTask
+    from ray.data.block import BlockMetadata
+
+    class ChunkSource(Datasource):
+        """Slices that are known in advance; Ray Data's own Parquet source would list and sample files first."""
+
+        def estimate_inmemory_data_size(self) -> int | None:
+            return None
+
+        def get_read_tasks(self, parallelism: int, *_args: Any, **_options: Any) -> list[ReadTask]:
+            return [_task(item) for item in wanted]
+
+    def _task(item: Slice) -> ReadTask:
+        metadata = BlockMetadata(num_rows=1, size_bytes=None, input_files=None, exec_stats=None)
+        return ReadTask(partial(read_slice, store_uri, item), metadata)
+
+    return ray.data.read_datasource(ChunkSource(), override_num_blocks=len(wanted))
