@@ -1,0 +1,164 @@
+"""The embedded set as one context: prepared, started, announced to clients, and stopped whatever happens."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from tidemill.errors import Reason, TidemillError
+from tidemill.up.home import TENANT, Home
+from tidemill.up.ports import choose_ports
+from tidemill.up.services import EmbeddedSet, ModelSource, process_specs
+from tidemill.up.spec import Event
+from tidemill.up.supervisor import Supervisor
+
+TINY = "tiny"
+# A large model from the hub is downloaded behind this; a process that dies is noticed at once.
+START_SECONDS = 900.0
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What the user asked for.
+
+    Attributes:
+        home: folder of everything that is kept.
+        models: `NAME_OR_PATH` or `ID=NAME_OR_PATH`; none means the generated tiny model.
+        engine: `cpu` or `gpu`.
+        any_port: let the system choose the ports.
+    """
+
+    home: Path
+    models: tuple[str, ...] = ()
+    engine: str = "cpu"
+    dagster: bool = True
+    any_port: bool = False
+
+
+@dataclass(frozen=True)
+class Running:
+    """A set whose processes are all ready."""
+
+    chosen: EmbeddedSet
+    api_key: str
+    supervisor: Supervisor
+
+    @property
+    def address(self) -> str:
+        """The gateway's `host:port`."""
+        return self.chosen.address("gateway")
+
+    @property
+    def dagster(self) -> str | None:
+        """The Dagster webserver's `host:port`."""
+        return self.chosen.address("dagster") if self.chosen.dagster else None
+
+
+class Interrupted(Exception):  # noqa: N818 - a request, not an error
+    """A signal asked the program to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextlib.contextmanager
+def running(options: UpOptions, report: Callable[[Event], None]) -> Generator[Running]:
+    """The embedded set, ready for clients. Stops every process at the end and at SIGINT, SIGTERM and SIGHUP.
+
+    The signals are raised as `Interrupted`; a second one kills what is left. Call it from the main thread.
+    """
+    home = Home(options.home.absolute())
+    home.prepare()
+    with home.locked():
+        chosen = _choose(options, home)
+        api_key = home.development_key()
+        supervisor = Supervisor(process_specs(chosen, api_key), report)
+        with _stopped_at_end(supervisor, home):
+            supervisor.start()
+            supervisor.wait_ready(START_SECONDS)
+            _announce(chosen, api_key, supervisor)
+            yield Running(chosen, api_key, supervisor)
+
+
+@contextlib.contextmanager
+def _stopped_at_end(supervisor: Supervisor, home: Home) -> Generator[None]:
+    ending = False
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        nonlocal ending
+        if ending:
+            supervisor.kill()
+            return
+        ending = True
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, on_signal) for number in _ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        ending = True
+        home.withdraw()
+        supervisor.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _choose(options: UpOptions, home: Home) -> EmbeddedSet:
+    models = [parse_model(text) for text in options.models] or [tiny_model(home.tiny_model)]
+    twice = {model.id for model in models if [other.id for other in models].count(model.id) > 1}
+    if twice:
+        message = f"two models are called {min(twice)!r}; name one of them with --model ID=PATH"
+        raise TidemillError(Reason.INVALID_ARGUMENT, message)
+    ports = choose_ports(any_port=options.any_port)
+    return EmbeddedSet(home, ports, models, options.engine, options.dagster)
+
+
+def parse_model(text: str) -> ModelSource:
+    """`NAME_OR_PATH` or `ID=NAME_OR_PATH`. A folder that exists goes by its own name, anything else is a hub name."""
+    name, equals, rest = text.partition("=")
+    path = Path(rest if equals else text).expanduser()
+    if path.is_dir():
+        source = str(path.resolve())
+    elif text.startswith(("/", ".", "~")) or (equals and rest.startswith(("/", ".", "~"))):
+        raise TidemillError(Reason.MODEL_NOT_FOUND, f"{path} is not a folder; name a model's folder or a hub name")
+    else:
+        source = rest if equals else text
+    return ModelSource(name if equals else (path.resolve().name if path.is_dir() else text), source)
+
+
+def tiny_model(folder: Path) -> ModelSource:
+    """The generated model, written to `folder` when it is not there."""
+    if not (folder / "config.json").exists():
+        from tidemill.tiny_model import make_tiny
+
+        # Written beside its place and moved, so that an interrupted start leaves no half model.
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+        make_tiny(partial)
+        partial.replace(folder)
+    return ModelSource(TINY, str(folder))
+
+
+def _announce(chosen: EmbeddedSet, api_key: str, supervisor: Supervisor) -> None:
+    processes = {
+        name: {"pid": child.pid, "address": child.spec.address, "http_address": child.spec.http_address}
+        for name, child in supervisor.children.items()
+    }
+    chosen.home.announce(
+        {
+            "version": 1,
+            "pid": os.getpid(),
+            "start_time": time.time(),
+            "address": chosen.address("gateway"),
+            "api_key": api_key,
+            "tenant": TENANT,
+            "models": [model.id for model in chosen.models],
+            "dagster_url": f"http://{chosen.address('dagster')}" if chosen.dagster else None,
+            "processes": processes,
+        }
+    )
