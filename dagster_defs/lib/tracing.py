@@ -8,7 +8,7 @@ from pathlib import Path
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import Link, SpanContext, Tracer
+from opentelemetry.trace import Link, SpanContext
 
 from tidemill.config import CommonSettings
 from tidemill.telemetry import SpanFileExporter
@@ -25,7 +25,7 @@ def trace_url(template: str, trace_id: str) -> str:
 
 def record_tick(jobs: Sequence[job_pb2.Job], sequence: int) -> None:
     """Leave a span of a tick that had something to report, linked to the jobs it reports."""
-    span = _tracer().start_span("dagster completions", links=_links(jobs))
+    span = provider().get_tracer(__name__).start_span("dagster completions", links=_links(jobs))
     span.set_attributes({"tidemill.events": len(jobs), "tidemill.feed.sequence": sequence})
     span.end()
 
@@ -46,17 +46,16 @@ def _link(job: job_pb2.Job) -> Link:
 
 
 @cache
-def _tracer() -> Tracer:
-    """The tracer of this process.
+def provider() -> TracerProvider:
+    """Where this process's spans go: as those of the other services, so that export never blocks a tick.
 
-    It has a provider of its own: the process and its logging belong to Dagster's code server. Spans go where the other
-    services send theirs, and export never blocks a tick.
+    It is not the global one: the process and its logging belong to Dagster's code server.
     """
     folder = CommonSettings().telemetry_folder
     folder.mkdir(parents=True, exist_ok=True)
     provider = TracerProvider(resource=Resource.create({"service.name": "tidemill-dagster"}))
     provider.add_span_processor(BatchSpanProcessor(_exporter(folder)))
-    return provider.get_tracer("dagster_defs")
+    return provider
 
 
 def _exporter(folder: Path) -> SpanExporter:
