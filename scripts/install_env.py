@@ -1,0 +1,105 @@
+"""Make a virtual environment hold exactly one lock; instant when it already does. Standard library only, no root.
+
+    python3 scripts/install_env.py cpu .venv
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+STAMP = ".tidemill-lock"
+# pip's settings that uv reads under another name; without them a mirror, proxy or own CA would be ignored.
+UV_NAMES = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "proxy": "HTTPS_PROXY"}
+
+
+def locks_of(name: str) -> list[Path]:
+    return [path for path in (REQUIREMENTS / f"{name}.lock", REQUIREMENTS / f"{name}-torch.lock") if path.exists()]
+
+
+def wanted_stamp(name: str) -> str:
+    """What the environment is made of: Python, locks, and the package's own metadata."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in (*locks_of(name), ROOT / "pyproject.toml"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def run(*command: str | Path, env: dict[str, str] | None = None) -> bool:
+    return subprocess.run([str(word) for word in command], env=env, check=False).returncode == 0  # noqa: S603
+
+
+def pip_settings(python: Path) -> dict[str, str]:
+    """pip's own configuration (files and PIP_* variables), by option name without its section."""
+    listed = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)  # noqa: S603
+    pairs = (line.partition("=") for line in listed.stdout.splitlines())
+    return {key.rpartition(".")[2]: value.strip("'\"") for key, _, value in pairs}
+
+
+def uv_environment(python: Path) -> dict[str, str]:
+    settings = pip_settings(python)
+    mapped = {variable: settings[name] for name, variable in UV_NAMES.items() if name in settings}
+    return {**mapped, **os.environ, "VIRTUAL_ENV": str(python.parent.parent)}
+
+
+def install_lock(python: Path, lock: Path) -> bool:
+    """uv takes seconds; pip, which takes minutes, is for where uv cannot reach what pip can."""
+    pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r")
+    if run(*pip, "--quiet", REQUIREMENTS / "bootstrap.lock"):
+        uv = (python, "-m", "uv", "pip", "install", "--no-deps", "--require-hashes", "-r", lock)
+        if run(*uv, env=uv_environment(python)):
+            return True
+        print("uv could not install the lock; trying pip", file=sys.stderr)
+    return run(*pip, lock)
+
+
+def install_torch(python: Path, lock: Path) -> bool:
+    """From where pip finds it by default (PIP_FIND_LINKS, a mirror), else from PyTorch's own CPU index."""
+    pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "-r", lock)
+    return run(*pip) or run(*pip, "--index-url", TORCH_INDEX)
+
+
+def install_self(python: Path) -> bool:
+    command = (python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    return run(*command)
+
+
+def build(name: str, target: Path) -> bool:
+    """Build `target` from nothing, so that nothing of an earlier lock stays."""
+    shutil.rmtree(target, ignore_errors=True)
+    venv.create(target, with_pip=True, symlinks=True)
+    python = target / "bin" / "python"
+    main, *torch = locks_of(name)
+    # torch first: it is what may not be found, and a quarter of the download
+    done = all(install_torch(python, lock) for lock in torch) and install_lock(python, main)
+    return done and (name == "client" or install_self(python))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lock", help="name in requirements/, such as cpu or gpu")
+    parser.add_argument("target", type=Path, help="folder of the virtual environment")
+    arguments = parser.parse_args()
+    stamp, wanted = arguments.target / STAMP, wanted_stamp(arguments.lock)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return 0
+    started = time.monotonic()
+    print(f"Installing requirements/{arguments.lock}.lock into {arguments.target}", flush=True)
+    if not build(arguments.lock, arguments.target.absolute()):
+        print("The environment is incomplete. Check the network and pip's index, then run this again.", file=sys.stderr)
+        return 1
+    stamp.write_text(wanted)
+    print(f"Installed in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
