@@ -28,7 +28,7 @@ class Principal:
         """The job of that name; JOB_NOT_FOUND when it is another tenant's."""
         job = names.parse_job(name)
         if job.tenant != self.tenant:
-            raise TidemillError(Reason.JOB_NOT_FOUND, f"{name} does not exist", metadata={"job": name})
+            raise TidemillError(Reason.JOB_NOT_FOUND, f"job {name} does not exist", metadata={"job": name})
         return job
 
     def check_parent(self, parent: str) -> None:

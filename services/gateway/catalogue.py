@@ -14,7 +14,7 @@ _NAMED_MODELS = 20
 
 
 class ModelCatalogue:
-    """Looks models up; at most one call a second goes to the scheduler."""
+    """Looks models up; the scheduler is asked at most once a second, and for models that are not known."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -26,9 +26,11 @@ class ModelCatalogue:
     async def require(self, model: str) -> records_pb2.ModelReport:
         """The report about a model; MODEL_NOT_FOUND, naming the available ones, when no worker offers it."""
         now = await self._refresh()
-        if now - self._seen_at.get(model, float("-inf")) <= _REMEMBERED_SECONDS:
+        if not self._offered(model, now):
+            now = await self._refresh(stale_after=0)
+        if self._offered(model, now):
             return self._reports[model]
-        available = sorted(name for name, seen in self._seen_at.items() if now - seen <= _REMEMBERED_SECONDS)
+        available = sorted(name for name in self._seen_at if self._offered(name, now))
         shown = ", ".join(available[:_NAMED_MODELS]) or "none, since no worker is connected"
         raise TidemillError(
             Reason.MODEL_NOT_FOUND,
@@ -42,10 +44,13 @@ class ModelCatalogue:
         await self._refresh()
         return self._reports.get(model) or records_pb2.ModelReport(model=model, has_chat_template=True)
 
-    async def _refresh(self) -> float:
+    def _offered(self, model: str, now: float) -> bool:
+        return now - self._seen_at.get(model, float("-inf")) <= _REMEMBERED_SECONDS
+
+    async def _refresh(self, stale_after: float = _FRESH_SECONDS) -> float:
         async with self._lock:
             now = time.monotonic()
-            if now - self._read_at > _FRESH_SECONDS:
+            if now - self._read_at > stale_after:
                 response = await self._scheduler.list_models()
                 now = self._read_at = time.monotonic()
                 for report in response.models:

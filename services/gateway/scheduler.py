@@ -95,7 +95,7 @@ class Scheduler:
         retry = _Retry(self._patience)
         while True:
             request = scheduler_service_pb2.WatchJobRequest(job=job, after_revision=after_revision)
-            call = self._stub.WatchJob(request, metadata=channel.trace_metadata())
+            call = self._stub.WatchJob(request, timeout=_seconds_left(), metadata=channel.trace_metadata())
             try:
                 async for response in call:
                     after_revision = response.job.revision
@@ -136,6 +136,11 @@ class _Retry:
             log.warning("scheduler away", error=error.message)
         await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _seconds_left() -> float | None:
+    end = deadline.get()
+    return None if end is None else max(0.0, end - time.monotonic())
 
 
 def _is_passing(error: TidemillError) -> bool:

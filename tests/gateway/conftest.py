@@ -1,0 +1,79 @@
+"""One scheduler and one gateway for all tests; a worker and a model for each."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.client import GatewayClient
+from tests.gateway.fake_worker import FakeWorker
+from tests.system.processes import PEPPER, Stack
+from tidemill.keys import create_key
+from tidemill.store import ObjectStore, open_store
+from tidemill.tiny_model import make_tiny
+
+_numbers = itertools.count(1)
+
+SETTINGS = {
+    "TIDEMILL_SCHEDULER_CHUNK_ROWS": "50",
+    "TIDEMILL_GATEWAY_HEARTBEAT_SECONDS": "0.5",
+    "TIDEMILL_GATEWAY_SEGMENT_ROWS": "300",
+    "TIDEMILL_GATEWAY_DRAIN_SECONDS": "5",
+}
+
+
+def start_stack(home: Path) -> Stack:
+    """Scheduler and gateway on free ports, with small chunks and segments."""
+    stack = Stack(home, settings=SETTINGS)
+    stack.start("scheduler")
+    stack.start("gateway")
+    return stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    started = start_stack(tmp_path_factory.mktemp("gateway"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Stack]:
+    """Processes that a test may kill."""
+    started = start_stack(tmp_path)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A byte-level tokenizer: one token a byte at most."""
+    folder = tmp_path_factory.mktemp("model")
+    make_tiny(folder)
+    return (folder / "tokenizer.json").read_bytes()
+
+
+@pytest.fixture
+def store(stack: Stack) -> ObjectStore:
+    return open_store((stack.home / "store").as_uri())
+
+
+@pytest.fixture
+async def worker(stack: Stack, store: ObjectStore, tokenizer: bytes) -> AsyncIterator[FakeWorker]:
+    async with FakeWorker(stack.address_of("scheduler"), store, f"model-{next(_numbers)}", tokenizer) as started:
+        yield started
+
+
+@pytest.fixture
+async def client(stack: Stack) -> AsyncIterator[GatewayClient]:
+    async with GatewayClient(stack.address_of("gateway"), stack.key) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def stranger(stack: Stack) -> AsyncIterator[GatewayClient]:
+    """A client of another tenant."""
+    key = create_key(stack.home / "keys.json", PEPPER, "other")
+    async with GatewayClient(stack.address_of("gateway"), key) as opened:
+        yield opened

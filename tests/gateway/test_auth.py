@@ -1,0 +1,153 @@
+"""Who may call, through a real client."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from tests.gateway.client import GatewayClient, collect, pb, prompts, refused
+from tests.gateway.fake_worker import FakeWorker
+from tests.system.processes import PEPPER, Stack
+from tidemill.errors import Reason, TidemillError
+from tidemill.keys import create_key
+from tidemill.v1 import model_service_pb2
+
+
+def all_calls(client: GatewayClient, name: str) -> list[Any]:
+    """Every RPC that names a job."""
+
+    def once(message: Any) -> Any:
+        return iter([message])
+
+    options: dict[str, Any] = {"metadata": client.metadata, "timeout": 20}
+    return [
+        client.jobs.GetJob(pb.GetJobRequest(name=name), **options),
+        client.jobs.SealJob(pb.SealJobRequest(name=name, row_count=1), **options),
+        client.jobs.CancelJob(pb.CancelJobRequest(name=name), **options),
+        client.jobs.AppendRows(once(pb.AppendRowsRequest(job=name, rows=prompts(0, 1))), **options),
+        client.jobs.WatchJob(pb.WatchJobRequest(name=name), **options),
+        client.jobs.ReadResults(pb.ReadResultsRequest(name=name), **options),
+    ]
+
+
+def parent_calls(client: GatewayClient, parent: str) -> list[Any]:
+    """Every RPC that names a tenant."""
+    options: dict[str, Any] = {"metadata": client.metadata, "timeout": 20}
+    create = pb.CreateJobRequest(parent=parent)
+    return [
+        client.jobs.CreateJob(create, **options),
+        client.jobs.SubmitJob(iter([pb.SubmitJobRequest(create=create)]), **options),
+        client.jobs.ListJobs(pb.ListJobsRequest(parent=parent), **options),
+        client.jobs.ListCompletions(pb.ListCompletionsRequest(parent=parent), **options),
+    ]
+
+
+async def codes(calls: list[Any]) -> set[grpc.StatusCode]:
+    """The statuses that the calls end with."""
+
+    async def code(call: Any) -> grpc.StatusCode:
+        with contextlib.suppress(TidemillError, grpc.aio.AioRpcError):
+            await (call if hasattr(call, "__await__") else collect(call))
+        print(call, await call.details())
+        return await call.code()
+
+    return set(await asyncio.gather(*map(code, calls)))
+
+
+KEYS = [
+    (None, "API_KEY_MISSING"),
+    ("nonsense", "API_KEY_INVALID"),
+    ("tm_live_" + "a" * 16 + "_" + "b" * 32, "API_KEY_INVALID"),
+]
+
+
+@pytest.mark.parametrize(("key", "reason"), KEYS)
+async def test_every_call_needs_a_key(stack: Stack, key: str | None, reason: str) -> None:
+    async with GatewayClient(stack.address_of("gateway"), key) as client:
+        with refused(reason):
+            await client.get("tenants/dev/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV")
+        calls = [*all_calls(client, "tenants/dev/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"), *parent_calls(client, "")]
+        calls.append(client.models.ListModels(model_service_pb2.ListModelsRequest(), metadata=client.metadata))
+        assert await codes(calls) == {grpc.StatusCode.UNAUTHENTICATED}
+
+
+async def test_a_wrong_secret_and_an_unknown_id_read_the_same(stack: Stack) -> None:
+    last = "a" if stack.key[-1] != "a" else "b"
+    unknown = "tm_live_" + "a" * 16 + "_" + "b" * 32
+    messages: set[str] = set()
+    for key in (stack.key[:-1] + last, unknown):
+        async with GatewayClient(stack.address_of("gateway"), key) as client:
+            with refused("API_KEY_INVALID") as caught:
+                await client.list_models()
+            messages.add(caught.value.message)
+    assert len(messages) == 1
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (("authorization", "Basic dXNlcjpwYXNz"),),
+        (("authorization", ""),),
+        (("authorization", "Bearer"),),
+        (("authorization", "Bearer a"), ("authorization", "Bearer b")),
+    ],
+)
+async def test_malformed_metadata(client: GatewayClient, metadata: Any) -> None:
+    client.metadata = metadata
+    with refused("API_KEY_INVALID"):
+        await client.list_models()
+
+
+async def test_a_new_key_works_at_once_and_the_scheme_ignores_case(stack: Stack) -> None:
+    key = create_key(stack.home / "keys.json", PEPPER, "newcomer")
+    async with GatewayClient(stack.address_of("gateway"), None) as client:
+        client.metadata = (("authorization", f"bearer {key}"),)
+        await client.list_models()
+
+
+async def test_a_broken_keys_file_locks_nobody_out(stack: Stack, client: GatewayClient) -> None:
+    path = stack.home / "keys.json"
+    content = path.read_text()
+    try:
+        path.write_text(content[:-20])
+        await client.list_models()
+        path.write_text('{"version": 1, "keys": []}')
+        with refused("API_KEY_INVALID"):
+            await client.list_models()
+    finally:
+        path.write_text(content)
+    await client.list_models()
+
+
+async def test_another_tenants_job_does_not_exist(
+    client: GatewayClient, stranger: GatewayClient, worker: FakeWorker
+) -> None:
+    job = await client.create(worker.model)
+    await client.fill(job.name, prompts(0, 3))
+    assert await codes(all_calls(stranger, job.name)) == {grpc.StatusCode.NOT_FOUND}
+    assert await codes(parent_calls(stranger, "tenants/dev")) == {grpc.StatusCode.NOT_FOUND}
+    theirs = await stranger.unary(stranger.jobs.ListJobs, pb.ListJobsRequest())
+    assert job.name not in [item.name for item in theirs.jobs]
+    # It reads like a job that never was, apart from the name.
+    with refused(Reason.JOB_NOT_FOUND) as foreign:
+        await stranger.get(job.name)
+    missing = "tenants/other/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    with refused(Reason.JOB_NOT_FOUND) as absent:
+        await stranger.get(missing)
+    assert foreign.value.message.replace(job.name, "") == absent.value.message.replace(missing, "")
+    assert (await client.get(job.name)).next_offset == 3
+
+
+async def test_names_that_are_no_names(client: GatewayClient) -> None:
+    for name in ("", "jobs/x", "tenants/dev/jobs/../x", "tenants/dev/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV/x"):
+        assert await codes(all_calls(client, name)) == {grpc.StatusCode.INVALID_ARGUMENT}
+
+
+async def test_keys_are_never_logged(stack: Stack, client: GatewayClient) -> None:
+    await client.list_models()
+    secret = stack.key.rpartition("_")[2]
+    logs = [stack.home / "gateway.log", *(stack.home / "telemetry").glob("gateway.*")]
+    assert all(secret not in path.read_text(errors="replace") for path in logs)
