@@ -1,0 +1,129 @@
+"""Counts everything anew from the primary records, and compares it with the indices that decisions use (I5, I6)."""
+
+from collections import Counter
+from typing import Any
+
+from services.scheduler.core.indices import InFlight, ReadyJobs
+from services.scheduler.core.limits import Limits
+from services.scheduler.core.records import Job, LeaseKind, Tally
+from services.scheduler.core.state import State
+from tidemill import rowset
+
+
+def check(state: State, limits: Limits | None = None) -> None:
+    """Raise AssertionError when an index disagrees with a recount, or a cap is exceeded."""
+    for job in state.jobs.values():
+        check_job(state, job)
+    check_names(state)
+    check_leases(state)
+    check_ready(state)
+    if limits is not None:
+        check_caps(state, limits)
+
+
+def check_job(state: State, job: Job) -> None:
+    """One job's figures, chunks, parts and segments."""
+    parts = state.parts.get(job.name, [])
+    chunks = state.chunks.get(job.name, {})
+    assert job.tally == sum((part.tally for part in parts), Tally())
+    assert job.results == sum(part.row_count for part in parts) <= job.end
+    assert [part.first_result_offset for part in parts] == running_sums(part.row_count for part in parts)
+    assert job.end == sum(segment.count for segment in state.segments.get(job.name, []))
+    leased = [chunk for chunk in chunks.values() if chunk.fence]
+    if job.ending is None:
+        assert job.leased_rows == sum(chunk.missing for chunk in leased)
+        assert {chunk.fence for chunk in leased} == state.leases_of.get(job.name, set())
+        waiting = sorted(chunk.start for chunk in chunks.values() if not chunk.fence)
+        assert waiting == state.waiting.get(job.name, [])
+    else:
+        assert not leased
+        assert job.leased_rows == 0
+    missing = sum(chunk.missing for chunk in chunks.values()) + job.end - job.next_cut
+    assert job.results + missing == job.end
+    check_rows(state, job)
+    if job.terminal:
+        assert job.results == job.end
+        assert job.name not in state.leases_of
+
+
+def check_rows(state: State, job: Job) -> None:
+    """No row has two results (I3)."""
+    seen: set[int] = set()
+    for part in state.parts.get(job.name, []):
+        rows = {part.chunk_start + offset for offset in rowset.indices(part.rows)}
+        assert not rows & seen
+        seen |= rows
+        assert max(rows) < job.end
+
+
+def running_sums(values: Any) -> list[int]:
+    """What stands before each value."""
+    sums: list[int] = []
+    total = 0
+    for value in values:
+        sums.append(total)
+        total += value
+    return sums
+
+
+def check_names(state: State) -> None:
+    """Indices by tenant, state and request."""
+    counts: Counter[Any] = Counter()
+    names: dict[Any, list[str]] = {}
+    for job in state.jobs.values():
+        counts[job.tenant, job.model, job.state] += 1
+        names.setdefault((job.tenant, job.state), []).append(job.name)
+    assert counts == Counter(state.counts)
+    assert {key: sorted(value) for key, value in names.items()} == {k: v for k, v in state.names.items() if v}
+    assert set(state.receiving) == {job.name for job in state.jobs.values() if job.receiving}
+    assert state.requests == {
+        (job.tenant, job.spec.request_id): job.name for job in state.jobs.values() if job.spec.request_id
+    }
+
+
+def check_leases(state: State) -> None:
+    """Live leases, and what the caps see of them."""
+    fresh = InFlight()
+    held: set[tuple[str, int]] = set()
+    for lease in state.leases.values():
+        job = state.jobs[lease.job]
+        if lease.kind is LeaseKind.CHUNK:
+            fresh.shift(job, 1)
+            assert state.chunks[job.name][lease.chunk_start].fence == lease.fence
+            assert (job.name, lease.chunk_start) not in held
+            held.add((job.name, lease.chunk_start))
+        else:
+            assert job.expect_ending().fence == lease.fence
+    assert vars(fresh) == vars(state.in_flight)
+
+
+def check_ready(state: State) -> None:
+    """Jobs that have rows to lease, and closing tasks that wait."""
+    fresh = ReadyJobs()
+    for job in state.jobs.values():
+        if job.seal is not None and job.ending is None:
+            uncut = job.next_cut < job.seal.row_count
+            fresh.set(job, uncut or bool(state.waiting.get(job.name)))
+    assert vars(fresh) == vars(state.ready)
+    closing = sorted(
+        (job.ending.ready_at_ns, job.ending.sequence, job.name)
+        for job in state.jobs.values()
+        if job.ending is not None and not job.terminal and not job.ending.fence
+    )
+    assert closing == state.closing
+
+
+def check_caps(state: State, limits: Limits) -> None:
+    """Work in flight never exceeds a cap (I6)."""
+    assert state.in_flight.total <= limits.max_leases
+    assert max(state.in_flight.by_tenant.values(), default=0) <= limits.max_leases_per_tenant
+    assert max(state.in_flight.by_model.values(), default=0) <= limits.max_leases_per_model
+    assert max(state.in_flight.by_job.values(), default=0) <= limits.max_leases_per_job
+
+
+def summary(state: State) -> dict[str, Any]:
+    """Everything in a state, comparable."""
+    fields = {name: getattr(state, name) for name in State.__slots__}
+    fields["ready"] = vars(state.ready)
+    fields["in_flight"] = vars(state.in_flight)
+    return fields
