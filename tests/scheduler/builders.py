@@ -24,7 +24,9 @@ def job_name(number: int = 1, tenant: str = "acme") -> str:
     return f"tenants/{tenant}/jobs/{ulid(number)}"
 
 
-def spec(number: int = 1, *, tenant: str = "acme", model: str = "tiny", deadline: int = 1_000_000, request_id: str = ""):
+def spec(
+    number: int = 1, *, tenant: str = "acme", model: str = "tiny", deadline: int = 1_000_000, request_id: str = ""
+):
     """A valid job specification; `deadline` in seconds since the epoch."""
     message = records_pb2.JobSpec(
         name=job_name(number, tenant),
@@ -52,9 +54,7 @@ def segment(job: str, start: int, count: int, epoch: int = 1) -> pb.CommitSegmen
         sha256=SHA,
         size_bytes=100,
     )
-    return pb.CommitSegmentRequest(
-        job=job, writer_epoch=epoch, segment=ref, merkle_frontier=frontier(start + count)
-    )
+    return pb.CommitSegmentRequest(job=job, writer_epoch=epoch, segment=ref, merkle_frontier=frontier(start + count))
 
 
 def seal(job: str, rows: int, dataset: str = "answers") -> pb.SealJobRequest:
@@ -111,7 +111,9 @@ def finish(lease: pb.Lease, tally: records_pb2.RowTally) -> pb.FinishJobRequest:
 def report(model: str = "tiny", state: int = model_service_pb2.MODEL_STATE_LOADED) -> records_pb2.ModelReport:
     """What a worker says of a model."""
     return records_pb2.ModelReport(
-        model=model, state=model_service_pb2.ModelState.Name(state), max_model_len=512  # pyright: ignore
+        model=model,
+        state=model_service_pb2.ModelState.Name(state),
+        max_model_len=512,  # pyright: ignore
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from services.scheduler.core import endings, jobs, leasing, parts, views, writers
 from services.scheduler.core.apply import apply
+from services.scheduler.core.codec import tally_message
 from services.scheduler.core.leasing import EXPIRED, Requeue
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.policy import Offer
@@ -87,9 +88,7 @@ class Desk:
         """At most `count` leases, as a worker gets them."""
         leases: list[pb.Lease] = []
         while len(leases) < count:
-            events = self.record(
-                leasing.lease_next(self.state, offer or builders.offer(), self.limits, self.now_ns)
-            )
+            events = self.record(leasing.lease_next(self.state, offer or builders.offer(), self.limits, self.now_ns))
             if not events:
                 break
             lease = self.state.leases[events[0].sequence]
@@ -107,9 +106,7 @@ class Desk:
         return self.commit(builders.part(lease, missing, number=number))
 
     def release(self, lease: pb.Lease, requeue: Requeue = EXPIRED) -> Events:
-        return self.record(
-            leasing.release_lease(self.state, lease.spec.name, lease.fence, requeue, self.limits)
-        )
+        return self.record(leasing.release_lease(self.state, lease.spec.name, lease.fence, requeue, self.limits))
 
     def cancel(self, job: str) -> Events:
         return self.record(jobs.cancel_job(self.state, job))
@@ -124,7 +121,10 @@ class Desk:
 
     def finish(self, lease: pb.Lease) -> Events:
         """Do a closing task's second half, with the ledger's own tally."""
-        from services.scheduler.core.codec import tally_message
+        return self.record_finish(lease, tally_message(self.state.jobs[lease.spec.name].tally))
 
-        tally = tally_message(self.state.jobs[lease.spec.name].tally)
-        return self.record(endings.finish_job(self.state, builders.finish(lease, tally)))
+    def record_finish(self, lease: pb.Lease, tally: records_pb2.RowTally) -> Events:
+        return self.finish_with(builders.finish(lease, tally))
+
+    def finish_with(self, request: pb.FinishJobRequest) -> Events:
+        return self.record(endings.finish_job(self.state, request))

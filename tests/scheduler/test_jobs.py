@@ -7,18 +7,13 @@ from services.scheduler.core.leasing import Requeue
 from services.scheduler.core.times import SECOND
 from tests.scheduler import builders, recount
 from tests.scheduler.desk import FAILED, Desk
-from tidemill.errors import Reason, TidemillError
+from tests.scheduler.refusals import refusal
+from tidemill.errors import Reason
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.v1 import job_pb2
 
 JOB = builders.job_name()
-
-
-def refusal(call, *arguments) -> TidemillError:
-    with pytest.raises(TidemillError) as caught:
-        call(*arguments)
-    return caught.value
 
 
 def test_a_created_job_receives_rows():
