@@ -35,7 +35,7 @@ class AppendRows:
             raise TidemillError(Reason.INVALID_ARGUMENT, "the first message of an append stream must name the job")
         outbox = Outbox()
         appender = await self._writers.open(principal.job(first.job), outbox.moved, outbox.close)
-        outbox.moved(appender.durable_end)
+        outbox.start(appender.durable_end)
         stream = _Stream(appender, outbox)
         tasks = [
             asyncio.create_task(stream.receive(first, requests)),

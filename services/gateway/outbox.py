@@ -23,6 +23,10 @@ class Outbox:
         self._error: BaseException | None = None
         self._changes = Changes()
 
+    def start(self, durable_end: int) -> None:
+        """Where the stream begins; nothing is said of it until somebody asks."""
+        self._durable_end = durable_end
+
     def moved(self, durable_end: int) -> None:
         """Rows became durable."""
         self._durable_end = durable_end

@@ -1,6 +1,7 @@
 """A client of the generated stubs, and what tests need to read its errors."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self, cast
 
 import grpc
@@ -75,6 +76,9 @@ class GatewayClient:
     def __init__(self, address: str, key: str | None) -> None:
         self.channel: Any = grpc.aio.insecure_channel(address, options=_LIMITS)
         self.jobs: Any = job_service_pb2_grpc.JobServiceStub(self.channel)
+        # For calls that the server may end before all requests are out: there, grpc.aio loses the status.
+        self.blocking_channel = grpc.insecure_channel(address, options=_LIMITS)
+        self.blocking: Any = job_service_pb2_grpc.JobServiceStub(self.blocking_channel)
         self.models: Any = model_service_pb2_grpc.ModelServiceStub(self.channel)
         self.metadata = (("authorization", f"Bearer {key}"),) if key else ()
 
@@ -83,6 +87,7 @@ class GatewayClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.channel.close()
+        self.blocking_channel.close()
 
     async def unary(self, method: Any, request: Any) -> Any:
         try:
@@ -124,12 +129,15 @@ class GatewayClient:
     async def submit(
         self, job: job_pb2.Job, frames: Iterable[Sequence[row_pb2.Row]], request_id: str = ""
     ) -> job_pb2.Job:
-        async def messages() -> AsyncIterator[pb.SubmitJobRequest]:
+        def messages() -> Iterator[pb.SubmitJobRequest]:
             yield pb.SubmitJobRequest(create=pb.CreateJobRequest(job=job, request_id=request_id))
             for rows in frames:
                 yield pb.SubmitJobRequest(rows=rows)
 
-        return await self.unary(self.jobs.SubmitJob, messages())
+        try:
+            return await asyncio.to_thread(self.blocking.SubmitJob, messages(), metadata=self.metadata, timeout=TIMEOUT)
+        except grpc.RpcError as exc:
+            raise from_rpc_error(exc) from None
 
     async def results(self, name: str, **fields: Any) -> list[pb.ReadResultsResponse]:
         """All frames of one reading."""
