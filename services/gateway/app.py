@@ -28,6 +28,7 @@ from services.gateway.writers import Writers
 from tidemill.channel import open_channel
 from tidemill.config import CommonSettings
 from tidemill.ops import Readiness
+from tidemill.segments import input_table
 from tidemill.serving import ServerSpec, serve
 from tidemill.store import open_store
 from tidemill.v1 import job_service_pb2_grpc, model_service_pb2_grpc
@@ -73,6 +74,8 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
 
 async def run(settings: GatewaySettings, common: CommonSettings) -> None:
     """Serve until told to stop."""
+    # pyarrow imports pandas for its first table, which takes a second that no client should wait for.
+    input_table([])
     async with open_channel(settings.scheduler) as connection:
         gateway = build(settings, common, connection)
         link = _SchedulerLink(connection)
