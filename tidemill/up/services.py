@@ -89,6 +89,7 @@ def _inference(chosen: EmbeddedSet) -> ProcessSpec:
         "SCHEDULER": chosen.address("scheduler"),
         "ENGINE": chosen.engine,
         "MODELS": json.dumps([asdict(model) for model in chosen.models]),
+        "PRELOAD": chosen.models[0].id,
     }
     return _service(chosen, "inference", variables, stop_group=2, grace=30)
 

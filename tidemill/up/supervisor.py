@@ -54,6 +54,12 @@ class Supervisor:
                     _raise_timeout(wanted, timeout)
                 self._changed.wait(0.2)
 
+    def wait(self) -> None:
+        """Return when the set was told to stop."""
+        with self._changed:
+            while not self._stopping:
+                self._changed.wait(0.5)
+
     def _raise_failure(self) -> None:
         for child in self.children.values():
             if child.failure:

@@ -1,0 +1,7 @@
+"""`tidemill doctor`."""
+
+from tidemill.cli.options import Json
+
+
+def doctor(as_json: Json = False) -> None:
+    """Placeholder being written."""

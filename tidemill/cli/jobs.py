@@ -1,0 +1,89 @@
+"""`tidemill jobs`, `show` and `cancel`."""
+
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidemill.cli.console import emit, emit_json, emit_table
+from tidemill.cli.options import JobArgument, Json
+
+if TYPE_CHECKING:
+    from tidemill.v1 import job_pb2
+
+
+def list_jobs(
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only jobs in this state, such as running. Repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    from tidemill.client import Client
+
+    with Client() as client:
+        jobs = list(islice(client.jobs(state or (), page_size=min(limit, 1000)), limit))
+    if as_json:
+        emit_json([job_fields(job) for job in jobs])
+    else:
+        emit_table(("JOB", "STATE", "MODEL", "ROWS", "FAILED", "AGE", "DEADLINE"), [_cells(job) for job in jobs])
+
+
+def show(job: JobArgument, as_json: Json = False) -> None:
+    """Show everything about one job."""
+    from tidemill.client import Client
+
+    with Client() as client:
+        fields = job_fields(client.job(job).get())
+    if as_json:
+        emit_json(fields)
+        return
+    for key, value in _flat(fields):
+        emit(f"{key:<24} {value}")
+
+
+def cancel(job: JobArgument, as_json: Json = False) -> None:
+    """Stop a job; its finished rows are kept."""
+    from tidemill.client import Client, state_name
+
+    with Client() as client:
+        cancelled = client.job(job).cancel()
+    emit_json(job_fields(cancelled)) if as_json else emit(f"{cancelled.name} {state_name(cancelled)}")
+
+
+def job_fields(job: "job_pb2.Job") -> dict[str, Any]:
+    """The job as JSON shows it, field names as in the proto."""
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(job, preserving_proto_field_name=True)
+
+
+def _cells(job: "job_pb2.Job") -> tuple[str, ...]:
+    from tidemill.cli.progress import finished_rows
+    from tidemill.client import is_terminal, state_name
+    from tidemill.client.durations import format_duration
+
+    counts, now = job.row_counts, time.time()
+    left = job.complete_by_time.seconds - now
+    if is_terminal(job) or not job.HasField("complete_by_time"):
+        deadline = "-"
+    else:
+        deadline = f"in {format_duration(left)}" if left >= 0 else f"{format_duration(-left)} ago"
+    return (
+        job.name.rpartition("/")[2],
+        state_name(job),
+        job.model,
+        f"{finished_rows(job)}/{counts.total}",
+        str(counts.failed),
+        format_duration(max(0.0, now - job.create_time.seconds)),
+        deadline,
+    )
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    for key, value in fields.items():
+        lines += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, str(value))]
+    return lines

@@ -1,0 +1,71 @@
+"""The `tidemill` command: every subcommand is a module of its own that imports what it needs when it runs."""
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from tidemill.cli import console, exit_codes
+from tidemill.cli.exit_codes import code_of
+from tidemill.errors import TidemillError
+
+
+class _Group(TyperGroup):
+    """Ends with one line and an exit status where Python would print a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TidemillError as exc:
+            console.error(exc.message)
+            raise typer.Exit(code_of(exc.reason)) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader of our output has gone, as `head` does; Python must not complain at its exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Batch LLM inference with deadlines that hold.",
+    epilog=exit_codes.HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _register() -> None:
+    from tidemill.cli import demo, doctor, jobs, keys, metrics, models, results, submit, up, version, watch
+
+    app.command("up")(up.up)
+    app.command("demo")(demo.demo)
+    app.command("submit")(submit.submit)
+    app.command("jobs")(jobs.list_jobs)
+    app.command("show")(jobs.show)
+    app.command("watch")(watch.watch)
+    app.command("results")(results.results)
+    app.command("cancel")(jobs.cancel)
+    app.command("doctor")(doctor.doctor)
+    app.command("metrics")(metrics.metrics)
+    app.command("version")(version.version)
+    app.add_typer(keys.app, name="keys")
+    app.add_typer(models.app, name="models")
+
+
+_register()
+
+
+def main() -> None:
+    """Entry point."""
+    app(prog_name="tidemill")
+
+
+if __name__ == "__main__":
+    main()
