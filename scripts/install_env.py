@@ -52,8 +52,8 @@ def uv_environment(python: Path) -> dict[str, str]:
 
 def install_lock(python: Path, lock: Path) -> bool:
     """uv takes seconds; pip, which takes minutes, is for where uv cannot reach what pip can."""
-    pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r")
-    if run(*pip, "--quiet", REQUIREMENTS / "bootstrap.lock"):
+    pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps", "--require-hashes", "-r")
+    if run(*pip, REQUIREMENTS / "bootstrap.lock"):
         uv = (python, "-m", "uv", "pip", "install", "--no-deps", "--require-hashes", "-r", lock)
         if run(*uv, env=uv_environment(python)):
             return True
