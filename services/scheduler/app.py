@@ -42,7 +42,7 @@ class Scheduler:
         self._leases = LeaseClock(lease_seconds)
         owner = f"pid {os.getpid()} on {socket.gethostname()}"
         self.engine = Engine(ledger, self._clock, owner, self._durable)
-        self._timer = Timer(self.engine, self._leases, self._work, self._clock, limits)
+        self.timer = Timer(self.engine, self._leases, self._work, self._clock, limits)
         self._timer_task: asyncio.Task[None] | None = None
         self._collector = metrics.StateCollector(self.engine.peek)
         workers = Workers(lease_seconds)
@@ -71,7 +71,7 @@ class Scheduler:
             log.error("ledger repaired", what=opened.repaired)
         log.info("ledger opened", epoch=opened.epoch, ledger_uid=opened.ledger_uid, events=opened.last_sequence)
         REGISTRY.register(self._collector)
-        self._timer_task = asyncio.create_task(self._timer.run(), name="scheduler-timer")
+        self._timer_task = asyncio.create_task(self.timer.run(), name="scheduler-timer")
 
     async def drain(self) -> None:
         """Answer long polls and end watches; commits and releases go on."""
@@ -107,7 +107,7 @@ class Scheduler:
         if any(event.WhichOneof("payload") in _WAKING for event in events):
             self._work.fire()
         self._changes.fire({job_of(event) for event in events} if events else ())
-        self._timer.poke()
+        self.timer.poke()
 
     async def _read_job(self, name: str) -> records_pb2.JobRecord:
         return await self._shell.read_job(name)

@@ -89,6 +89,7 @@ class Engine:
 
     async def close(self) -> None:
         """Finish the group in progress and let go of the ledger."""
+        self.stopped.set()
         if self._loop_task is not None:
             self._loop_task.cancel()
             await asyncio.wait([self._loop_task])

@@ -1,6 +1,7 @@
 """Small messages for tests: everything has a default, so that a test names only what it is about."""
 
 import hashlib
+from typing import TypeAlias
 
 from services.scheduler.core.policy import Offer
 from tidemill import rowset
@@ -10,6 +11,9 @@ from tidemill.merkle import Frontier
 from tidemill.names import parse_job
 from tidemill.v1 import job_pb2, model_service_pb2
 
+ModelState: TypeAlias = "model_service_pb2.ModelState.ValueType"
+
+LOADED = model_service_pb2.MODEL_STATE_LOADED
 SHA = b"\x07" * 32
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -108,15 +112,11 @@ def finish(lease: pb.Lease, tally: records_pb2.RowTally) -> pb.FinishJobRequest:
     )
 
 
-def report(model: str = "tiny", state: int = model_service_pb2.MODEL_STATE_LOADED) -> records_pb2.ModelReport:
+def report(model: str = "tiny", state: ModelState = LOADED) -> records_pb2.ModelReport:
     """What a worker says of a model."""
-    return records_pb2.ModelReport(
-        model=model,
-        state=model_service_pb2.ModelState.Name(state),
-        max_model_len=512,  # pyright: ignore
-    )
+    return records_pb2.ModelReport(model=model, state=state, max_model_len=512)
 
 
-def offer(worker_id: str = "w1", **models: int) -> Offer:
+def offer(worker_id: str = "w1", **models: ModelState) -> Offer:
     """A worker that asks for work; by default with `tiny` loaded."""
-    return Offer(worker_id, models or {"tiny": model_service_pb2.MODEL_STATE_LOADED})  # pyright: ignore
+    return Offer(worker_id, models or {"tiny": LOADED})

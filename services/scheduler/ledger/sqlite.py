@@ -34,14 +34,14 @@ class SqliteLedger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._lock = LockFile(path.with_name(path.name + ".lock"))
         self._connection: sqlite3.Connection | None = None
 
     def open(self, owner: str) -> Opened:
         """Take over the file, creating it when missing."""
         self.close()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock.acquire(owner)
         try:
             return self._open()
@@ -54,7 +54,7 @@ class SqliteLedger:
 
     def _open(self) -> Opened:
         # Autocommit mode: transactions are begun explicitly. The engine's thread is not the one that opens.
-        db = self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        db = self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.executescript(_SCHEMA)
@@ -96,7 +96,7 @@ class SqliteLedger:
         except sqlite3.Error as exc:
             raise TidemillError(
                 Reason.LEDGER_WRITE_FAILED,
-                f"the ledger {self._path} could not be written ({exc}); check the disk's space and health",
+                f"the ledger {self.path} could not be written ({exc}); check the disk's space and health",
                 retry_after=1.0,
             ) from exc
         return expected_sequence + len(rows)
@@ -117,6 +117,11 @@ class SqliteLedger:
             raise self._corrupt(f"record {sequence} is damaged ({why})")
         return ledger_pb2.LedgerEvent.FromString(row[2])
 
+    def pragma(self, text: str) -> object:
+        """Read or set one of SQLite's own settings; for operators and tests."""
+        row = self._database().execute(f"PRAGMA {text}").fetchone()
+        return row[0] if row else None
+
     def close(self) -> None:
         """Close the file and let go of the lock."""
         if self._connection is not None:
@@ -132,8 +137,8 @@ class SqliteLedger:
     def _corrupt(self, why: str) -> TidemillError:
         return TidemillError(
             Reason.LEDGER_CORRUPT,
-            f"the ledger {self._path} is not trusted: {why}; restore it from a backup",
-            metadata={"ledger": self._path},
+            f"the ledger {self.path} is not trusted: {why}; restore it from a backup",
+            metadata={"ledger": self.path},
         )
 
 

@@ -1,0 +1,70 @@
+"""The registry of workers: who lives, which models are on offer."""
+
+import pytest
+
+from services.scheduler.workers import Workers
+from tests.scheduler import builders
+from tests.scheduler.refusals import refusal
+from tidemill.errors import Reason
+from tidemill.internal.v1 import records_pb2
+from tidemill.v1 import model_service_pb2
+
+COLD = model_service_pb2.MODEL_STATE_COLD
+LOADING = model_service_pb2.MODEL_STATE_LOADING
+LOADED = model_service_pb2.MODEL_STATE_LOADED
+FAILED = model_service_pb2.MODEL_STATE_FAILED
+
+
+def test_the_best_state_over_live_workers_is_shown():
+    workers = Workers(15)
+    workers.report("a", [builders.report("x", FAILED), builders.report("y", COLD)], 0)
+    workers.report("b", [builders.report("x", LOADING)], 0)
+    assert [(report.model, report.state, number) for report, number in workers.models(10)] == [
+        ("x", LOADING, 2),
+        ("y", COLD, 1),
+    ]
+    workers.report("b", [builders.report("x", LOADED)], 12)
+    assert [(report.model, report.state, number) for report, number in workers.models(20)] == [("x", LOADED, 1)]
+    assert workers.models(30) == []
+
+
+def test_a_waiting_worker_lives():
+    workers = Workers(15)
+    worker, _ = workers.report("a", [builders.report()], 0)
+    with workers.polling(worker):
+        assert len(workers.live(29)) == 1
+    assert workers.live(30) == []
+
+
+def test_loading_means_that_nobody_has_it_loaded():
+    workers = Workers(15)
+    assert not workers.is_loading("x", 0)
+    workers.report("a", [builders.report("x", LOADING)], 0)
+    assert workers.is_loading("x", 0)
+    workers.report("b", [builders.report("x", LOADED)], 0)
+    assert not workers.is_loading("x", 0)
+    assert not workers.is_loading("y", 0)
+
+
+def test_changes_of_a_report_are_named():
+    workers = Workers(15)
+    _, changed = workers.report("a", [builders.report("x", COLD)], 0)
+    assert changed == {"x"}
+    _, changed = workers.report("a", [builders.report("x", COLD)], 1)
+    assert changed == set()
+    _, changed = workers.report("a", [builders.report("y", COLD)], 2)
+    assert changed == {"x", "y"}
+
+
+@pytest.mark.parametrize(
+    ("worker_id", "report"),
+    [
+        ("", builders.report()),
+        ("w" * 257, builders.report()),
+        ("w", builders.report("")),
+        ("w", records_pb2.ModelReport(model="x")),
+    ],
+)
+def test_nonsense_reports_are_refused(worker_id: str, report: records_pb2.ModelReport):
+    error = refusal(Workers(15).report, worker_id, [report], 0)
+    assert error.reason is Reason.INVALID_ARGUMENT
