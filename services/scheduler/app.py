@@ -39,17 +39,17 @@ class Scheduler:
         self._clock = clock or Clock()
         self._work = Signal()
         self._changes = Changes()
-        self._leases = LeaseClock(lease_seconds)
+        self.leases = LeaseClock(lease_seconds)
         owner = f"pid {os.getpid()} on {socket.gethostname()}"
         self.engine = Engine(ledger, self._clock, owner, self._durable)
-        self.timer = Timer(self.engine, self._leases, self._work, self._clock, limits)
+        self.timer = Timer(self.engine, self.leases, self._work, self._clock, limits)
         self._timer_task: asyncio.Task[None] | None = None
         self._collector = metrics.StateCollector(self.engine.peek)
         workers = Workers(lease_seconds)
         self._shell = Shell(
             engine=self.engine,
             workers=workers,
-            leases=self._leases,
+            leases=self.leases,
             polls=LeasePoll(
                 self.engine, workers, self._work, clock=self._clock, limits=limits, ttl_seconds=lease_seconds
             ),
@@ -97,12 +97,12 @@ class Scheduler:
         """React to what became durable; without events the state was rebuilt and anything may have changed."""
         now = self._clock.monotonic()
         if not events:
-            self._leases.sync(state.leases, now)
+            self.leases.sync(state.leases, now)
             self._work.fire()
             self._changes.fire_all()
         for event in events:
             if event.WhichOneof("payload") in _LEASING:
-                self._leases.start(event.sequence, now)
+                self.leases.start(event.sequence, now)
         metrics.observe(state, events)
         if any(event.WhichOneof("payload") in _WAKING for event in events):
             self._work.fire()

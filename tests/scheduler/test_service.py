@@ -148,8 +148,13 @@ async def test_a_stalled_scheduler_expires_nobody():
         (lease,) = await desk.lease()
         time.advance(60)
         desk.wake_timer()
-        await asyncio.sleep(0.05)
+        await until(lambda: expires_after(desk, time.monotonic))
         assert await desk.extend([lease]) == []
+
+
+async def expires_after(desk: ServiceDesk, moment: float) -> bool:
+    expiry = desk.scheduler.leases.next_expiry()
+    return expiry is not None and expiry > moment
 
 
 async def test_an_unsealed_job_expires_after_a_day():
@@ -215,7 +220,8 @@ async def test_draining_answers_polls_and_ends_watches():
         watch = desk.watch(job)
         await anext(watch)
         end = asyncio.create_task(refused(anext(watch)))
-        await asyncio.sleep(0.05)
+        done, _ = await asyncio.wait([poll, end], timeout=0.05)
+        assert not done
         await desk.scheduler.drain()
         async with asyncio.timeout(5):
             assert await poll == []

@@ -1,0 +1,178 @@
+"""The real process: driven by gRPC, killed, restarted, drained."""
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.scheduler.service import NAME
+from tests.scheduler import builders
+from tests.scheduler.scheduler_process import SchedulerProcess
+from tidemill.channel import call, open_channel
+from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import records_pb2, scheduler_service_pb2_grpc
+from tidemill.internal.v1 import scheduler_service_pb2 as pb
+from tidemill.v1 import job_pb2
+
+TRACE = "5af1" * 8
+
+
+@pytest.fixture
+async def process(tmp_path: Path) -> AsyncIterator[SchedulerProcess]:
+    process = SchedulerProcess(tmp_path, chunk_rows=10, lease_seconds=2)
+    await process.start()
+    yield process
+    await process.kill()
+
+
+class Caller:
+    """Calls the process wherever it listens now."""
+
+    def __init__(self, process: SchedulerProcess) -> None:
+        self.channel = open_channel(process.address)
+        self.stub: Any = scheduler_service_pb2_grpc.SchedulerServiceStub(self.channel)
+
+    async def __aenter__(self) -> "Caller":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.channel.close(None)
+
+    async def call(self, method: str, request: Any) -> Any:
+        return await call(getattr(self.stub, method), request, timeout=20)
+
+    async def queue(self, spec: records_pb2.JobSpec, rows: int) -> str:
+        await self.call("CreateJob", pb.CreateJobRequest(spec=spec))
+        await self.call("OpenWriter", pb.OpenWriterRequest(job=spec.name))
+        await self.call("CommitSegment", builders.segment(spec.name, 0, rows))
+        await self.call("SealJob", builders.seal(spec.name, rows))
+        return spec.name
+
+    async def lease(self, count: int = 1, wait: int = 5) -> Sequence[pb.Lease]:
+        request = pb.LeaseChunksRequest(worker_id="w1", models=[builders.report()], max_chunks=count)
+        request.wait.FromSeconds(wait)
+        return list((await self.call("LeaseChunks", request)).leases)
+
+    async def answer(self, lease: pb.Lease, done: frozenset[int] = frozenset()) -> None:
+        rows = set(range(lease.chunk_rows)) - done
+        await self.call("CommitPart", builders.part(lease, rows, number=1))
+
+    async def close(self, job: str) -> records_pb2.JobRecord:
+        (closing,) = await self.lease()
+        assert closing.kind == pb.LEASE_KIND_FINALISE
+        record = await self.call("GetJob", pb.GetJobRequest(job=job))
+        tally = records_pb2.RowTally(
+            succeeded=record.row_counts.succeeded,
+            prompt_tokens=record.usage.prompt_tokens,
+            output_tokens=record.usage.output_tokens,
+        )
+        return await self.call("FinishJob", builders.finish(closing, tally))
+
+
+async def test_a_kill_loses_nothing_that_was_acknowledged(process: SchedulerProcess):
+    spec = builders.spec()
+    async with Caller(process) as caller:
+        job = await caller.queue(spec, 45)
+        first, second = await caller.lease(2)
+        await caller.call("CommitPart", builders.part(first, {0, 1, 2}))
+        before = await caller.call("GetJob", pb.GetJobRequest(job=job))
+    await process.kill()
+    await process.start()
+    async with Caller(process) as caller:
+        assert await caller.call("GetJob", pb.GetJobRequest(job=job)) == before
+        duplicate = await caller.call("CommitPart", builders.part(first, {0, 1, 2}))
+        assert duplicate.duplicate
+        # The worker goes on under the fences it has.
+        await caller.answer(first, frozenset({0, 1, 2}))
+        # The other lease is not extended: it expires and its chunk comes back, under a higher fence.
+        seen: dict[int, pb.Lease] = {}
+        while len(seen) < 4:
+            for lease in await caller.lease(4, wait=5):
+                seen[lease.chunk_start] = lease
+                if lease.chunk_start != second.chunk_start:
+                    await caller.answer(lease)
+        again = seen[second.chunk_start]
+        assert again.fence > second.fence
+        assert again.attempt == 2
+        with pytest.raises(TidemillError) as caught:
+            await caller.answer(second)
+        assert caught.value.reason is Reason.STALE_FENCE
+        await caller.answer(again)
+        record = await caller.close(job)
+        assert record.state == job_pb2.JOB_STATE_SUCCEEDED
+        assert record.row_counts == job_pb2.RowCounts(total=45, succeeded=45)
+
+
+async def test_a_second_scheduler_is_refused(process: SchedulerProcess, tmp_path: Path):
+    status, output = await SchedulerProcess(tmp_path).run()
+    assert status == 1
+    assert "LEDGER_LOCKED" in output
+    assert "stop that scheduler" in output
+
+
+async def test_sigterm_drains(process: SchedulerProcess):
+    async with Caller(process) as caller:
+        await caller.queue(builders.spec(model="other"), 5)
+        poll = asyncio.create_task(caller.lease(wait=30))
+        stub: Any = health_pb2_grpc.HealthStub(caller.channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=NAME))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        watch = caller.stub.WatchJob(pb.WatchJobRequest(job=builders.job_name()))
+        assert (await watch.read()).job.state == job_pb2.JOB_STATE_QUEUED
+        async with asyncio.timeout(20):
+            assert await process.stop() == 0
+        assert await poll == []
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def fetch(address: str, path: str) -> str:
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as response:
+        return response.read().decode()
+
+
+async def test_operators_see_jobs_rows_and_readiness(process: SchedulerProcess):
+    async with Caller(process) as caller:
+        job = await caller.queue(builders.spec(), 10)
+        (lease,) = await caller.lease()
+        await caller.answer(lease)
+        await caller.close(job)
+        await caller.queue(builders.spec(2), 10)
+        await caller.lease()
+    text = await asyncio.to_thread(fetch, process.http_address, "/metrics")
+    for line in (
+        'tidemill_scheduler_jobs{model="tiny",state="succeeded",tenant="acme"} 1.0',
+        'tidemill_scheduler_jobs{model="tiny",state="running",tenant="acme"} 1.0',
+        'tidemill_scheduler_rows_total{model="tiny",outcome="succeeded",tenant="acme"} 10.0',
+        'tidemill_scheduler_open_leases{kind="chunk"} 1.0',
+        'tidemill_scheduler_lease_wait_seconds_count{model="tiny"} 2.0',
+    ):
+        assert line in text
+    assert "tidemill_scheduler_ledger_append_seconds_bucket" in text
+    assert "tidemill_scheduler_group_events_bucket" in text
+    assert json.loads(await asyncio.to_thread(fetch, process.http_address, "/readyz"))["ready"]
+
+
+async def test_the_spans_of_a_job_are_in_its_trace(process: SchedulerProcess, tmp_path: Path):
+    spec = builders.spec()
+    spec.traceparent = f"00-{TRACE}-{'2' * 16}-01"
+    async with Caller(process) as caller:
+        job = await caller.queue(spec, 10)
+        (lease,) = await caller.lease()
+        await caller.answer(lease)
+        await caller.close(job)
+    await process.stop()
+    lines = (tmp_path / "telemetry" / "scheduler.spans.jsonl").read_text().splitlines()
+    spans = [json.loads(line) for line in lines]
+    of_job = {span["name"] for span in spans if span["context"]["trace_id"] == f"0x{TRACE}"}
+    assert of_job >= {"scheduler.create", "scheduler.seal", "scheduler.lease", "scheduler.commit", "scheduler.finish"}
+    commit = next(span for span in spans if span["name"] == "scheduler.commit")
+    assert commit["parent_id"] == "0x" + "2" * 16
+    assert commit["links"]
