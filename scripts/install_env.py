@@ -1,6 +1,6 @@
 """Make a virtual environment hold exactly one lock; instant when it already does. Standard library only, no root.
 
-    python3 scripts/install_env.py cpu .venv
+python3 scripts/install_env.py cpu .venv
 """
 
 import argparse
@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-STAMP = ".tidemill-lock"
 # pip's settings that uv reads under another name; without them a mirror, proxy or own CA would be ignored.
 UV_NAMES = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "proxy": "HTTPS_PROXY"}
 
@@ -25,12 +25,9 @@ def locks_of(name: str) -> list[Path]:
     return [path for path in (REQUIREMENTS / f"{name}.lock", REQUIREMENTS / f"{name}-torch.lock") if path.exists()]
 
 
-def wanted_stamp(name: str) -> str:
-    """What the environment is made of: Python, locks, and the package's own metadata."""
-    digest = hashlib.sha256(sys.version.encode())
-    for path in (*locks_of(name), ROOT / "pyproject.toml"):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def digest(paths: list[Path]) -> str:
+    """What an environment was made of: this Python and these files."""
+    return hashlib.sha256(b"\0".join([sys.version.encode(), *(path.read_bytes() for path in paths)])).hexdigest()
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> bool:
@@ -52,7 +49,17 @@ def uv_environment(python: Path) -> dict[str, str]:
 
 def install_lock(python: Path, lock: Path) -> bool:
     """uv takes seconds; pip, which takes minutes, is for where uv cannot reach what pip can."""
-    pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps", "--require-hashes", "-r")
+    pip = (
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "-r",
+    )
     if run(*pip, REQUIREMENTS / "bootstrap.lock"):
         uv = (python, "-m", "uv", "pip", "install", "--no-deps", "--require-hashes", "-r", lock)
         if run(*uv, env=uv_environment(python)):
@@ -68,38 +75,55 @@ def install_torch(python: Path, lock: Path) -> bool:
 
 
 def install_self(python: Path) -> bool:
-    command = (python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
-    return run(*command)
+    """Editable, in seconds; setuptools warns of folders named like packages, which is how an editable install works."""
+    command = (
+        python,
+        "-W",
+        "ignore",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-e",
+        ROOT,
+    )
+    return run(*command, env={**os.environ, "PYTHONWARNINGS": "ignore"})
 
 
-def build(name: str, target: Path) -> bool:
+def build(target: Path, locks: list[Path]) -> bool:
     """Build `target` from nothing, so that nothing of an earlier lock stays."""
     shutil.rmtree(target, ignore_errors=True)
     venv.create(target, with_pip=True, symlinks=True)
     python = target / "bin" / "python"
-    main, *torch = locks_of(name)
-    # torch first: it is what may not be found, and a quarter of the download
-    done = all(install_torch(python, lock) for lock in torch) and install_lock(python, main)
-    return done and (name == "client" or install_self(python))
+    main, *torch = locks
+    # torch first: it is what may not be found, and the largest file
+    return all(install_torch(python, lock) for lock in torch) and install_lock(python, main)
 
 
-def main() -> int:
+def once(stamp: Path, wanted: str, what: str, step: Callable[[], bool]) -> None:
+    """Take the step unless the stamp says that it was taken for the same inputs."""
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    started = time.monotonic()
+    print(f"Installing {what} into {stamp.parent}", flush=True)
+    if not step():
+        raise SystemExit(f"{what}: not installed. Check the network and pip's index, then run this again.")
+    stamp.write_text(wanted)
+    print(f"Installed in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lock", help="name in requirements/, such as cpu or gpu")
     parser.add_argument("target", type=Path, help="folder of the virtual environment")
     arguments = parser.parse_args()
-    stamp, wanted = arguments.target / STAMP, wanted_stamp(arguments.lock)
-    if stamp.exists() and stamp.read_text() == wanted:
-        return 0
-    started = time.monotonic()
-    print(f"Installing requirements/{arguments.lock}.lock into {arguments.target}", flush=True)
-    if not build(arguments.lock, arguments.target.absolute()):
-        print("The environment is incomplete. Check the network and pip's index, then run this again.", file=sys.stderr)
-        return 1
-    stamp.write_text(wanted)
-    print(f"Installed in {time.monotonic() - started:.0f} s")
-    return 0
+    target: Path = arguments.target.absolute()
+    locks, project = locks_of(arguments.lock), [ROOT / "pyproject.toml"]
+    once(target / ".locked", digest(locks), f"requirements/{arguments.lock}.lock", lambda: build(target, locks))
+    once(target / ".installed", digest(project), "tidemill", lambda: install_self(target / "bin" / "python"))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()
