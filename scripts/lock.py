@@ -45,7 +45,9 @@ class Lock:
 
 
 LOCKS = {
-    "cpu": Lock(("client", "server", "cpu", "dagster", "dev"), overrides="cpu-overrides", follows="", without=("torch",)),
+    "cpu": Lock(
+        ("client", "server", "cpu", "dagster", "dev"), overrides="cpu-overrides", follows="", without=("torch",)
+    ),
     "server": Lock(("client", "server")),
     "dagster": Lock(("client", "server", "dagster")),
     "gpu": Lock(("client", "server", "gpu", "dagster", "dev"), follows="dagster"),
