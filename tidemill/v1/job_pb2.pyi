@@ -275,7 +275,7 @@ class Job(_message.Message):
     next_offset: _builtins.int
     """Offset of the next row to append: every row below it is durable."""
     revision: _builtins.int
-    """Rises with every change of this job; see `WatchJob`."""
+    """Rises with every change of this job but one of its phase alone; see `WatchJob`."""
     input_data_version: _builtins.str
     """SHA-256 (hex) naming the input's content; set when sealed."""
     output_data_version: _builtins.str
