@@ -17,12 +17,12 @@ help: ## List the targets
 
 .PHONY: preflight
 preflight: ## Say within a second whether this machine can run Tidemill
-	@python=$$(scripts/find_python.sh); "$$python" scripts/preflight.py --engine $(ENGINE) --environment $(VENV)
+	@python=$$(scripts/find_python.sh); "$$python" scripts/preflight.py --engine $(ENGINE) $(if $(wildcard $(VENV)/.installed),--installed)
 
 .PHONY: venv
 venv: ## The locked environment (.venv, or .venv-gpu with ENGINE=gpu)
 	@python=$$(scripts/find_python.sh); \
-	if [ "$(ENGINE)" = gpu ]; then "$$python" scripts/preflight.py --engine gpu --environment $(VENV); fi; \
+	if [ "$(ENGINE)" = gpu ]; then "$$python" scripts/preflight.py --engine gpu $(if $(wildcard $(VENV)/.installed),--installed); fi; \
 	"$$python" scripts/install_env.py $(ENGINE) $(VENV)
 
 .PHONY: demo

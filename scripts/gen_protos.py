@@ -8,7 +8,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from grpc_tools import protoc  # pyright: ignore[reportMissingTypeStubs]
+from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOGLE_PROTOS = (

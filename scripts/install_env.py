@@ -1,7 +1,4 @@
-"""Make a virtual environment hold exactly one lock; instant when it already does. Standard library only, no root.
-
-python3 scripts/install_env.py cpu .venv
-"""
+"""Make a virtual environment hold exactly one lock; instant when it already does. Standard library only, no root."""
 
 import argparse
 import hashlib
@@ -26,8 +23,9 @@ def locks_of(name: str) -> list[Path]:
 
 
 def digest(paths: list[Path]) -> str:
-    """What an environment was made of: this Python and these files."""
-    return hashlib.sha256(b"\0".join([sys.version.encode(), *(path.read_bytes() for path in paths)])).hexdigest()
+    """What an environment was made of: this Python and these files, comments aside."""
+    lines = [line for path in paths for line in path.read_text().splitlines() if not line.startswith("#")]
+    return hashlib.sha256("\n".join([sys.version, *lines]).encode()).hexdigest()
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> bool:
@@ -49,17 +47,7 @@ def uv_environment(python: Path) -> dict[str, str]:
 
 def install_lock(python: Path, lock: Path) -> bool:
     """uv takes seconds; pip, which takes minutes, is for where uv cannot reach what pip can."""
-    pip = (
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "-r",
-    )
+    pip = (python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r")
     if run(*pip, REQUIREMENTS / "bootstrap.lock"):
         uv = (python, "-m", "uv", "pip", "install", "--no-deps", "--require-hashes", "-r", lock)
         if run(*uv, env=uv_environment(python)):

@@ -49,8 +49,8 @@ LOCKS = {
         ("client", "server", "cpu", "dagster", "dev"), overrides="cpu-overrides", follows="", without=("torch",)
     ),
     "server": Lock(("client", "server")),
-    "dagster": Lock(("client", "server", "dagster")),
-    "gpu": Lock(("client", "server", "gpu", "dagster", "dev"), follows="dagster"),
+    "dagster": Lock(("client", "dagster")),
+    "gpu": Lock(("client", "server", "gpu", "dagster", "dev"), follows="server"),
     "client": Lock(("client",), everywhere=True),
     "bootstrap": Lock(("bootstrap",), everywhere=True),
 }
