@@ -14,6 +14,7 @@ Array = NDArray[np.float32]
 # saw, products of both, what the second attention saw. Dimension 0 is always +1 and carries the biases.
 _BLOCK = 32
 _TOKEN, _SEEN, _PRODUCT, _FAR = (range(start, start + _BLOCK) for start in range(0, HIDDEN, _BLOCK))
+_FREE = list(_TOKEN)[1:]
 # How far back each head looks, in tokens. A chat's template ends with 13 fixed tokens: the second layer reaches over.
 _OFFSETS = ((1, 7), (29, 131))
 _FREQUENCIES = 10  # rotary pairs that attention uses: enough to single out one position in the window
@@ -29,10 +30,10 @@ def tensors(seed: int, vocabulary: int, end_of_turn: int) -> dict[str, Array]:
     """The weights by their Hugging Face names, float32."""
     rng = np.random.default_rng(seed)
     weights = {"model.embed_tokens.weight": _embedding(rng, vocabulary)}
-    weights |= _layer(rng, 0, [*_TOKEN][1:], [*_SEEN], _filled(1))
-    weights |= _products(rng, 0, [*_TOKEN][1:], [*_SEEN], [*_PRODUCT], _filled(2), gain=1.0)
-    weights |= _layer(rng, 1, [*_TOKEN][1:] + [*_PRODUCT], [*_FAR], _filled(3))
-    weights |= _products(rng, 1, [*_PRODUCT], [*_FAR], [*_TOKEN][1:], _filled(4), gain=2.0)
+    weights |= _layer(rng, 0, _FREE, [*_SEEN], _filled(1))
+    weights |= _products(rng, 0, _FREE, [*_SEEN], [*_PRODUCT], _filled(2), gain=1.0)
+    weights |= _layer(rng, 1, [*_FREE, *_PRODUCT], [*_FAR], _filled(3))
+    weights |= _products(rng, 1, [*_PRODUCT], [*_FAR], _FREE, _filled(4), gain=2.0)
     weights["model.norm.weight"] = np.ones(HIDDEN, np.float32)
     weights["lm_head.weight"] = _head(rng, vocabulary, end_of_turn)
     return weights

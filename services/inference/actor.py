@@ -164,7 +164,7 @@ class EngineActor:
                 """Nothing to keep."""
 
             def record(self, *_args: Any, **_options: Any) -> None:
-                actor._steps += 1  # noqa: SLF001
+                actor._steps += 1
 
             def log_engine_initialized(self) -> None:
                 """Nothing to say."""

@@ -23,8 +23,8 @@ class Processor(Protocol):
             dataset: Ray dataset of slices, tables of `segments.INPUT_SCHEMA`.
 
         Returns:
-            Ray dataset of slices, tables of `segments.RESULT_SCHEMA`. Every input row is in one of them, but for aborted
-            ones; it may be in two when Ray ran a task again.
+            Ray dataset of slices, tables of `segments.RESULT_SCHEMA`. Every input row is in one of them,
+            but for aborted ones; it may be in two when Ray ran a task again.
         """
         ...
 
@@ -43,12 +43,12 @@ class SharedProcessor:
     origin: Origin
 
     def __call__(self, dataset: Any) -> Any:
-        return dataset.map_batches(
-            partial(_answer_slices, self),
-            batch_size=None,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
+        answered = dataset.map_batches(
+            partial(_answer_slices, self), batch_size=None, batch_format="pyarrow", zero_copy_batch=True
         )
+        # Each slice leaves its task at once.
+        answered.context.target_max_block_size = 1
+        return answered
 
 
 def _answer_slices(processor: SharedProcessor, block: Any) -> Iterator[Any]:
@@ -66,9 +66,7 @@ def _answer_rows(processor: SharedProcessor, table: Any) -> Iterator[Any]:
         yield slices.pack(segments.result_table(results))
 
 
-def _with_engine(
-    processor: SharedProcessor, corrupt: list[Outcome], sound: list[EngineRow]
-) -> Iterator[list[Outcome]]:
+def _with_engine(processor: SharedProcessor, corrupt: list[Outcome], sound: list[EngineRow]) -> Iterator[list[Outcome]]:
     import ray
 
     if corrupt:

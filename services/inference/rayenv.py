@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NAMESPACE", "RayOptions", "silence_usage_reports", "start_ray", "stop_ray"]
+__all__ = ["NAMESPACE", "RayOptions", "start_ray", "stop_ray"]
 
 NAMESPACE = "tidemill"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's shared memory, not a temporary file of ours
@@ -32,23 +32,9 @@ class RayOptions:
     no_progress_seconds: int
 
 
-def silence_usage_reports() -> None:
-    """Nothing of ours reports usage to anyone. Call before Ray, vLLM or the hub client are imported."""
-    for name, value in {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_DO_NOT_TRACK": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }.items():
-        os.environ[name] = value
-
-
 def start_ray(options: RayOptions) -> None:
     """Connect, or start the local cluster. Its processes end with this one (Ray's kernel fate sharing), so call it
     from a thread that lives as long as the process."""
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     if not options.address:
         _forget_other_clusters()
     import ray
@@ -103,5 +89,3 @@ def _configure_data(no_progress_seconds: int) -> None:
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = no_progress_seconds
     context.execution_options.preserve_order = False
-    # A dataset row is a slice of results: each leaves its task at once.
-    context.target_max_block_size = 1

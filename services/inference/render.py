@@ -6,10 +6,9 @@ chat templates that write one already.
 
 from typing import Any
 
+from services.inference.sampling import RowRefusedError
 from tidemill.encoding import Request
 from tidemill.errors import RowCode
-
-from services.inference.sampling import RowRefusedError
 
 __all__ = ["prompt_tokens"]
 

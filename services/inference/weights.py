@@ -1,0 +1,62 @@
+"""Digests over weight files, taken once and remembered by path, size and time of change."""
+
+import hashlib
+import json
+from pathlib import Path
+
+__all__ = ["Fingerprint", "WeightDigests", "fingerprint"]
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+_FORMATS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
+_BLOCK = 1 << 22
+
+
+def fingerprint(folder: Path) -> Fingerprint:
+    """Name, size in bytes and time of change (ns) of each weight file, by name. Only the best format counts."""
+    for pattern in _FORMATS:
+        if files := sorted(path for path in folder.glob(pattern) if path.is_file()):
+            return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return ()
+
+
+class WeightDigests:
+    """SHA-256 (hex) over the names and digests of a model's weight files, in name order.
+
+    Args:
+        cache: JSON file that remembers digests of single files over restarts.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+
+    def digest(self, folder: Path, files: Fingerprint) -> str:
+        """Digest of the files; those unchanged since they were last read are not read again."""
+        known = self._load()
+        total = hashlib.sha256()
+        for name, size, changed in files:
+            key = f"{(folder / name).resolve()}|{size}|{changed}"
+            if key not in known:
+                known[key] = _file_digest(folder / name)
+                self._save(known)
+            total.update(f"{name}\0{known[key]}\n".encode())
+        return total.hexdigest()
+
+    def _load(self) -> dict[str, str]:
+        try:
+            return dict(json.loads(self._cache.read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def _save(self, known: dict[str, str]) -> None:
+        self._cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._cache.with_name(f".{self._cache.name}.new")
+        temporary.write_text(json.dumps(known, indent=1))
+        temporary.replace(self._cache)
+
+
+def _file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

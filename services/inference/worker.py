@@ -1,0 +1,202 @@
+"""The worker: takes leases, runs them side by side, keeps them alive, gives them back in order."""
+
+import asyncio
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+
+from opentelemetry.trace import Status, StatusCode
+
+from services.inference import metrics
+from services.inference.chunk_task import ChunkTask, EngineFailedError, IncompleteError
+from services.inference.engines import Engines, EngineUnavailableError, WeightsChangedError
+from services.inference.finalise import FinaliseTask
+from services.inference.held import HeldLease
+from services.inference.link import LeaseVoidError, SchedulerLink, is_transient
+from services.inference.settings import InferenceSettings
+from tidemill import telemetry
+from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import scheduler_service_pb2 as pb
+from tidemill.store import ObjectStore
+
+__all__ = ["Worker", "new_worker_id"]
+
+log = telemetry.logger(__name__)
+tracer = telemetry.tracer(__name__)
+
+_POLL_SECONDS = 20.0
+_EXTEND_SECONDS = 1.0
+_AWAY_PAUSE_SECONDS = 0.5
+_WEIGHTS_CHANGED = "MODEL_WEIGHTS_CHANGED"
+
+
+def new_worker_id() -> str:
+    """Unique to this start of the process."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True)
+class _Release:
+    """How a lease is given back."""
+
+    failed: bool
+    message: str
+    fatal_reason: str = ""
+
+
+class Worker:
+    """Runs until `drain`; `run` returns when the last lease has ended."""
+
+    def __init__(
+        self, settings: InferenceSettings, engines: Engines, link: SchedulerLink, store: ObjectStore, store_uri: str
+    ) -> None:
+        self._settings = settings
+        self._engines = engines
+        self._link = link
+        self._store = store
+        self._store_uri = store_uri
+        self._held: dict[tuple[str, int], HeldLease] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+        self._draining = asyncio.Event()
+
+    @property
+    def leases(self) -> int:
+        """Number of leases worked on."""
+        return len(self._held)
+
+    def drain(self) -> None:
+        """Take no more leases, stop those in hand and give them back."""
+        self._draining.set()
+        for held in self._held.values():
+            held.stopping.set()
+
+    async def run(self) -> None:
+        """Lease and work until drained."""
+        extending = asyncio.create_task(self._extend_forever())
+        leasing = asyncio.create_task(self._lease_forever())
+        try:
+            await self._draining.wait()
+            leasing.cancel()
+            await asyncio.wait([leasing])
+            self.drain()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=self._settings.drain_seconds)
+        finally:
+            extending.cancel()
+
+    async def _lease_forever(self) -> None:
+        while True:
+            free = self._settings.slots - len(self._held)
+            if free < 1:
+                self._freed.clear()
+                await self._freed.wait()
+                continue
+            try:
+                leases = await self._link.lease(self._engines.reports(), free, _POLL_SECONDS)
+            except TidemillError as error:
+                log.warning("scheduler away", error=str(error))
+                await asyncio.sleep(_AWAY_PAUSE_SECONDS)
+                continue
+            for lease in leases:
+                self._start(lease)
+
+    async def _extend_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_EXTEND_SECONDS)
+            keys = [held.key for held in self._held.values()]
+            try:
+                void = await self._link.extend(keys, self._engines.reports())
+            except TidemillError as error:
+                log.warning("leases not extended", leases=len(keys), error=str(error))
+                continue
+            for key in void:
+                if held := self._held.get((key.job, key.fence)):
+                    log.info("lease void", job=key.job, fence=key.fence)
+                    held.void.set()
+
+    def _start(self, lease: pb.Lease) -> None:
+        held = HeldLease(lease)
+        self._held[held.job, lease.fence] = held
+        kind = pb.LeaseKind.Name(lease.kind).removeprefix("LEASE_KIND_").lower()
+        metrics.LEASES.labels(kind).inc()
+        task = asyncio.create_task(self._work(held, kind))
+        self._tasks.add(task)
+
+        def ended(_task: asyncio.Task[None]) -> None:
+            metrics.LEASES.labels(kind).dec()
+            del self._held[held.job, lease.fence]
+            self._tasks.discard(task)
+            self._freed.set()
+
+        task.add_done_callback(ended)
+
+    async def _work(self, held: HeldLease, kind: str) -> None:
+        context = telemetry.context_from_traceparent(held.lease.spec.traceparent)
+        with tracer.start_as_current_span(f"inference.{kind}", context=context) as span:
+            span.set_attributes(
+                {
+                    "tidemill.job": held.job,
+                    "tidemill.fence": held.lease.fence,
+                    "tidemill.attempt": held.lease.attempt,
+                    "tidemill.chunk_start": held.lease.chunk_start,
+                    "tidemill.chunk_rows": held.lease.chunk_rows,
+                }
+            )
+            release = await self._outcome(held)
+            if release is None:
+                return
+            if release.failed:
+                span.set_status(Status(StatusCode.ERROR, release.message))
+            await self._release(held, release)
+
+    async def _outcome(self, held: HeldLease) -> _Release | None:
+        """Run the lease; None when it ended by itself."""
+        try:
+            await self._run(held)
+        except LeaseVoidError:
+            return None if held.void.is_set() else _Release(False, "the worker stops")
+        except WeightsChangedError as exc:
+            return _Release(True, str(exc), _WEIGHTS_CHANGED)
+        except (EngineUnavailableError, EngineFailedError, IncompleteError) as exc:
+            return _Release(not held.stopping.is_set(), str(exc))
+        except TidemillError as error:
+            fatal = error.reason.value if error.reason is Reason.DATA_CORRUPT else ""
+            return _Release(True, str(error), fatal) if not is_transient(error) else _Release(True, str(error))
+        except Exception as exc:  # a fault of ours must not leave the lease hanging
+            log.exception("lease failed", job=held.job, fence=held.lease.fence)
+            return _Release(True, f"{type(exc).__name__}: {exc}")
+        return None
+
+    async def _run(self, held: HeldLease) -> None:
+        if held.lease.kind == pb.LEASE_KIND_FINALISE:
+            files = self._engines.files(held.model)
+            template = files.template_digest if files else ""
+            await FinaliseTask(held, self._store, self._link, template).run()
+            return
+        task = ChunkTask(
+            held=held,
+            engines=self._engines,
+            store=self._store,
+            store_uri=self._store_uri,
+            link=self._link,
+            call_rows=self._settings.call_rows,
+            part_seconds=self._settings.part_seconds,
+        )
+        await task.run()
+
+    async def _release(self, held: HeldLease, release: _Release) -> None:
+        log.warning(
+            "lease released",
+            job=held.job,
+            fence=held.lease.fence,
+            failed=release.failed,
+            message=release.message,
+            fatal_reason=release.fatal_reason,
+        )
+        await self._link.release(
+            pb.ReleaseLeaseRequest(
+                lease=held.key, failed=release.failed, message=release.message[:1000], fatal_reason=release.fatal_reason
+            )
+        )
