@@ -50,7 +50,8 @@ class WatchJob:
             while not latest.over:
                 record = await latest.take(self._heartbeat_seconds)
                 if record is None:
-                    yield Response(revision=revision, heartbeat=True)
+                    if not latest.over:
+                        yield Response(revision=revision, heartbeat=True)
                     continue
                 revision = record.revision
                 yield Response(job=public_job(record, self._store), revision=revision)

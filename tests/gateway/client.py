@@ -80,7 +80,7 @@ class GatewayClient:
         self.blocking_channel = grpc.insecure_channel(address, options=_LIMITS)
         self.blocking: Any = job_service_pb2_grpc.JobServiceStub(self.blocking_channel)
         self.models: Any = model_service_pb2_grpc.ModelServiceStub(self.channel)
-        self.metadata = (("authorization", f"Bearer {key}"),) if key else ()
+        self.metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {key}"),) if key else ()
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,8 +148,11 @@ class GatewayClient:
 
 async def collect(call: Any) -> list[Any]:
     """All messages of a stream; its failure is raised as TidemillError."""
+    messages: list[Any] = []
     try:
-        return [message async for message in call]
+        while (message := await call.read()) is not EOF:
+            messages.append(message)
+        return messages
     except grpc.aio.AioRpcError as exc:
         raise from_rpc_error(exc) from None
 

@@ -23,6 +23,11 @@ SETTINGS = {
 }
 
 
+def next_model() -> str:
+    """A model that no other test asks for, so that its worker gets no other test's work."""
+    return f"model-{next(_numbers)}"
+
+
 def start_stack(home: Path) -> Stack:
     """Scheduler and gateway on free ports, with small chunks and segments."""
     stack = Stack(home, settings=SETTINGS)
@@ -61,7 +66,7 @@ def store(stack: Stack) -> ObjectStore:
 
 @pytest.fixture
 async def worker(stack: Stack, store: ObjectStore, tokenizer: bytes) -> AsyncIterator[FakeWorker]:
-    async with FakeWorker(stack.address_of("scheduler"), store, f"model-{next(_numbers)}", tokenizer) as started:
+    async with FakeWorker(stack.address_of("scheduler"), store, next_model(), tokenizer) as started:
         yield started
 
 
