@@ -4,6 +4,7 @@ The process becomes the one it starts, so whoever started it holds Dagster's own
 """
 
 import argparse
+import fcntl
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ def main(arguments: list[str]) -> None:
     """Parse, prepare the home folder, become Dagster. Does not return."""
     options = _parser().parse_args(arguments)
     home = prepare_home(options.home or CommonSettings().home / "dagster", options.instance)
+    create_storage(home)
     command = _webserver(options.host, options.port) if options.process == "webserver" else _daemon()
     os.execve(sys.executable, [sys.executable, "-m", *command], environment(home))  # noqa: S606 - no shell wanted
 
@@ -31,6 +33,29 @@ def prepare_home(home: Path, instance: Path) -> Path:
     shutil.copyfile(instance, copy)
     copy.replace(home / "dagster.yaml")
     return home
+
+
+def create_storage(home: Path) -> None:
+    """Create the instance's tables, once, by one process.
+
+    Dagster creates them lazily, and a webserver and a daemon that start together on an empty folder then fail over each
+    other's half-made tables.
+    """
+    done = home / ".storage-created"
+    with (home / ".storage-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            _touch_storages(home)
+            done.touch()
+
+
+def _touch_storages(home: Path) -> None:
+    from dagster import DagsterInstance
+
+    with DagsterInstance.from_config(str(home)) as instance:
+        instance.get_runs_count()
+        instance.get_asset_keys()
+        instance.all_instigator_state()
 
 
 def environment(home: Path) -> dict[str, str]:
