@@ -46,8 +46,15 @@ signal.signal(signal.SIGTERM, end); ready(); signal.pause()
 """
 )
 # Fails at its first start only.
-SECOND_TIME = _BEGIN + "first = not (folder / 'tried').exists(); note_it = (folder / 'tried').touch()\n"
-SECOND_TIME += "sys.exit(1) if first else ready(); signal.pause()"
+SECOND_TIME = (
+    _BEGIN
+    + """
+tried = folder / "tried"
+if not tried.exists():
+    tried.touch(); sys.exit(1)
+ready(); signal.pause()
+"""
+)
 
 T = TypeVar("T")
 

@@ -21,6 +21,7 @@ PENDING_BYTES = 16 << 20
 # A stream without any answer for so long is broken, whatever the connection says. The gateway waits up to a minute
 # for a scheduler that is away.
 _STALL_SECONDS = 120.0
+_CLOSE_SECONDS = 5.0
 _REWINDS = 5
 _REWOUND = frozenset({Reason.OFFSET_GAP, Reason.CHECKSUM_MISMATCH})
 _STREAM_END = None
@@ -31,15 +32,24 @@ class RowsRefusedError(TidemillError):
 
     def __init__(self, job: str, frame: job_service_pb2.FrameError) -> None:
         self.row_errors = list(frame.row_errors)
-        violations = [
-            FieldViolation(f"rows[{item.index}].{item.field}", f"{item.code}: {item.message}")
-            for item in frame.row_errors
-        ]
         first = self.row_errors[0]
         more = f" (and {len(self.row_errors) - 1} more)" if len(self.row_errors) > 1 else ""
-        message = f"row {first.index} ({first.custom_id!r}), {first.field}: {first.message}{more}"
-        metadata = {"job": job, "row_index": first.index, "code": first.code, "durable_end": frame.expected_offset}
-        super().__init__(Reason.INVALID_ROWS, message, metadata=metadata, violations=violations)
+        place = f"row {first.index} ({first.custom_id!r})" + (f", {first.field}" if first.field else "")
+        super().__init__(
+            _reason(frame),
+            f"{place}: {first.message}{more}",
+            metadata={"job": job, "row_index": first.index, "code": first.code},
+            violations=[_violation(item) for item in self.row_errors],
+        )
+
+
+def _violation(item: row_pb2.RowError) -> FieldViolation:
+    field = f"rows[{item.index}].{item.field}" if item.field else f"rows[{item.index}]"
+    return FieldViolation(field, f"{item.code}: {item.message}")
+
+
+def _reason(frame: job_service_pb2.FrameError) -> Reason:
+    return Reason(frame.reason) if frame.reason in Reason.__members__ else Reason.INVALID_ARGUMENT
 
 
 class _AppendStream:
@@ -81,9 +91,9 @@ class _AppendStream:
                 self._changed.wait(0.5)
 
     def close(self) -> None:
-        """End the stream in order; the gateway has acknowledged everything."""
+        """End the stream in order: what the gateway accepted becomes durable."""
         self._requests.put(_STREAM_END)
-        self._reader.join(timeout=2)
+        self._reader.join(timeout=_CLOSE_SECONDS)
         self._call.cancel()
 
     def cancel(self) -> None:
@@ -144,6 +154,10 @@ class Appender:
             while self._pending:
                 self._survive(self._wait_for_first)
             self._stream.close()
+        except RowsRefusedError:
+            # In good order, so that the frames before the refused one become durable.
+            self._stream.close()
+            raise
         except BaseException:
             self._stream.cancel()
             raise
@@ -156,8 +170,8 @@ class Appender:
                 step()
                 return
             except TidemillError as exc:
-                self._stream.cancel()
                 self._judge(exc)
+                self._stream.cancel()
                 self._resume()
 
     def _judge(self, error: TidemillError) -> None:
@@ -213,6 +227,9 @@ class Appender:
             self._wait_for_first()
 
     def _wait_for_first(self) -> None:
+        # A resume may have found everything durable.
+        if not self._pending:
+            return
         first = self._pending[0].end
         self._stream.wait(lambda: self._stream.durable >= first)
         self._settle()
@@ -227,6 +244,5 @@ class Appender:
 def _refusal(job: str, frame: job_service_pb2.FrameError) -> TidemillError:
     if frame.row_errors:
         return RowsRefusedError(job, frame)
-    reason = Reason(frame.reason) if frame.reason in Reason.__members__ else Reason.INVALID_ARGUMENT
     metadata = {"job": job, "offset": frame.offset, "expected_offset": frame.expected_offset}
-    return TidemillError(reason, frame.message, metadata=metadata)
+    return TidemillError(_reason(frame), frame.message, metadata=metadata)

@@ -166,4 +166,6 @@ def _refuse(file: str, line: int, key: str, problem: str, reason: Reason = Reaso
     metadata = {"file": file, "line": line, **({"key": key} if key else {})}
     # A wrong value in a file makes the file invalid; an unsupported parameter keeps its own reason.
     reason = Reason.INVALID_FILE if reason is Reason.INVALID_ARGUMENT else reason
-    raise TidemillError(reason, f"{place}: {problem}", metadata=metadata) from None
+    # A key may hold half of a surrogate pair, which no terminal can print.
+    message = f"{place}: {problem}".encode(errors="backslashreplace").decode()
+    raise TidemillError(reason, message, metadata=metadata) from None

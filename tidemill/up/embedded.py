@@ -76,6 +76,7 @@ def running(options: UpOptions, report: Callable[[Event], None]) -> Generator[Ru
     home = Home(options.home.absolute())
     home.prepare()
     with home.locked():
+        home.rotate_logs()
         chosen = _choose(options, home)
         api_key = home.development_key()
         supervisor = Supervisor(process_specs(chosen, api_key), report)

@@ -57,6 +57,11 @@ class Home:
         for folder in (self.root, self.logs, self.run, self.dagster):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def rotate_logs(self) -> None:
+        """Set the logs of the run before aside, so that they never grow over more than two runs."""
+        for log in self.logs.glob("*.log"):
+            log.replace(log.with_suffix(".log.1"))
+
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
         """Hold the home for one supervisor; a second one is refused."""
