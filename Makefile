@@ -27,7 +27,7 @@ venv: ## The locked environment (.venv, or .venv-gpu with ENGINE=gpu)
 
 .PHONY: demo
 demo: preflight venv ## Answer 200 prompts end to end (KEEP=1 leaves everything running)
-	@TIDEMILL_INFERENCE_ENGINE=$(ENGINE) $(PY) -m tidemill.cli.main demo $(if $(filter-out 0,$(KEEP)),--keep)
+	@$(PY) -m tidemill.cli.main demo --engine $(ENGINE) $(if $(filter-out 0,$(KEEP)),--keep)
 
 .PHONY: test
 test: venv ## Every test but the soak, with branch coverage
