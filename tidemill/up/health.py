@@ -28,7 +28,7 @@ def service_check(ready_file: Path, http_address: str) -> Check:
 
 def webserver_check(http_address: str) -> Check:
     """Ready once the Dagster webserver answers."""
-    return lambda: None if _request("GET", http_address, "/server_info")[0] == 200 else "starting"
+    return lambda: None if get_status(http_address, "/server_info") == 200 else "starting"
 
 
 def daemon_check(http_address: str) -> Check:
@@ -42,6 +42,11 @@ def daemon_check(http_address: str) -> Check:
         return None if healthy else "waiting for its first heartbeat"
 
     return check
+
+
+def get_status(http_address: str, path: str) -> int:
+    """Status of a GET; 0 when nothing answers."""
+    return _request("GET", http_address, path)[0]
 
 
 def graphql(http_address: str, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any] | None:

@@ -3,24 +3,16 @@
 import socket
 
 from tidemill.errors import Reason, TidemillError
+from tidemill.preflight import PORTS
 
 HOST = "127.0.0.1"
 _TRIES = 200
 
-DEFAULTS = {
-    "gateway": 7070,
-    "gateway-http": 7071,
-    "scheduler": 7080,
-    "scheduler-http": 7081,
-    "inference-http": 7091,
-    "dagster": 3000,
-}
-
 
 def choose_ports(*, any_port: bool = False) -> dict[str, int]:
-    """A free port for each name in `DEFAULTS`, all different; with `any_port` the system chooses them."""
+    """A free port for each name in `preflight.PORTS`, all different; with `any_port` the system chooses them."""
     chosen: dict[str, int] = {}
-    for name, default in DEFAULTS.items():
+    for name, default in PORTS.items():
         chosen[name] = _free_port(0 if any_port else default, set(chosen.values()))
     return chosen
 

@@ -24,7 +24,7 @@ class EmbeddedSet:
     """What `tidemill up` was asked for.
 
     Attributes:
-        ports: free ports by the names in `tidemill.up.ports.DEFAULTS`.
+        ports: free ports by the names in `tidemill.preflight.PORTS`.
         engine: `cpu` or `gpu`.
         dagster: whether Dagster's two processes belong to the set.
     """
