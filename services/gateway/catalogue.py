@@ -20,6 +20,7 @@ class ModelCatalogue:
         self._scheduler = scheduler
         self._lock = asyncio.Lock()
         self._read_at = float("-inf")
+        self._live: list[str] = []
         self._reports: dict[str, records_pb2.ModelReport] = {}
         self._seen_at: dict[str, float] = {}
 
@@ -30,8 +31,7 @@ class ModelCatalogue:
             now = await self._refresh(stale_after=0)
         if self._offered(model, now):
             return self._reports[model]
-        available = sorted(name for name in self._seen_at if self._offered(name, now))
-        shown = ", ".join(available[:_NAMED_MODELS]) or "none, since no worker is connected"
+        shown = ", ".join(self._live[:_NAMED_MODELS]) or "none, since no worker is connected"
         raise TidemillError(
             Reason.MODEL_NOT_FOUND,
             f"no worker offers model {model[:256]!r}; available: {shown}",
@@ -53,6 +53,7 @@ class ModelCatalogue:
             if now - self._read_at > stale_after:
                 response = await self._scheduler.list_models()
                 now = self._read_at = time.monotonic()
+                self._live = sorted(report.model for report in response.models)
                 for report in response.models:
                     self._reports[report.model] = report
                     self._seen_at[report.model] = now

@@ -7,10 +7,13 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from services.gateway.row_fields import row_error
-from tidemill.errors import RowCode
+from tidemill import telemetry
+from tidemill.errors import RowCode, TidemillError
 from tidemill.internal.v1 import records_pb2
 from tidemill.store import ObjectStore
 from tidemill.v1 import row_pb2
+
+log = telemetry.logger(__name__)
 
 
 class PromptLengths:
@@ -38,12 +41,19 @@ class PromptLengths:
             if not _may_exceed(texts, model.max_model_len - wanted):
                 continue
             tokens = self._count(texts, model)
+            if tokens is None:
+                return []
             if tokens + wanted > model.max_model_len:
                 errors.append(_too_long(row, first_index + position, tokens, wanted, model))
         return errors
 
-    def _count(self, texts: list[str], model: records_pb2.ModelReport) -> int:
-        tokenizer = self._load(model.tokenizer_key, model.tokenizer_sha256)
+    def _count(self, texts: list[str], model: records_pb2.ModelReport) -> int | None:
+        try:
+            tokenizer = self._load(model.tokenizer_key, model.tokenizer_sha256)
+        except TidemillError as exc:
+            # Only the early refusal is lost: the worker counts again and fails a row that is too long.
+            log.warning("tokenizer unreadable", model=model.model, error=exc.message)
+            return None
         return sum(len(item.ids) for item in tokenizer.encode_batch_fast(texts, add_special_tokens=False))
 
 

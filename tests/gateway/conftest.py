@@ -43,12 +43,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     started.close()
 
 
-@pytest.fixture
-def own_stack(tmp_path: Path) -> Iterator[Stack]:
-    """Processes that a test may kill."""
-    started = start_stack(tmp_path)
+@pytest.fixture(scope="module")
+def mortal_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Processes that tests may kill."""
+    started = start_stack(tmp_path_factory.mktemp("mortal"))
     yield started
     started.close()
+
+
+@pytest.fixture
+def own_stack(mortal_stack: Stack) -> Stack:
+    """Processes that a test may kill, all of them alive."""
+    for name in ("scheduler", "gateway"):
+        if name not in mortal_stack.running:
+            mortal_stack.start(name)
+    return mortal_stack
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ class FakeWorker:
             missing = list(rowset.indices(rowset.full(rest.chunk_rows) & ~done))
             results = [_given_up(rest.chunk_start, rest.chunk_start + index) for index in missing]
             await self._commit(lease, (rest.chunk_start, rest.chunk_rows), number, results)
-        record = await self._record(lease)
+        record = await self.record(lease.spec.name)
         counts, usage = record.row_counts, record.usage
         tally = records_pb2.RowTally(
             succeeded=counts.succeeded,
@@ -121,8 +121,9 @@ class FakeWorker:
                 else:
                     await self.finish(lease)
 
-    async def _record(self, lease: pb.Lease) -> records_pb2.JobRecord:
-        return await self._stub.GetJob(pb.GetJobRequest(job=lease.spec.name), timeout=10)
+    async def record(self, job: str) -> records_pb2.JobRecord:
+        """A job as the scheduler sees it."""
+        return await self._stub.GetJob(pb.GetJobRequest(job=job), timeout=10)
 
     def _inputs(self, lease: pb.Lease) -> dict[int, Any]:
         tables = (read_segment(self.store, item.key, sha256=item.sha256) for item in lease.segments)

@@ -339,6 +339,40 @@ async def test_a_cancelled_call_leaves_what_was_acknowledged(client: GatewayClie
     await again.acked(2)
 
 
+async def test_a_missing_tokenizer_costs_only_the_early_refusal(client: GatewayClient, worker: FakeWorker) -> None:
+    await worker.offer(worker.report(tokenizer_key="models/none/tokenizer.json"))
+    job = await client.create(worker.model)
+    stream = await client.append(job.name)
+    await stream.send(0, [row_pb2.Row(custom_id="long", prompt="x" * 600)])
+    await stream.acked(1)
+
+
+async def test_a_store_that_cannot_be_written_ends_the_stream_and_keeps_the_job(
+    client: GatewayClient, worker: FakeWorker, store: ObjectStore
+) -> None:
+    job = await client.create(worker.model)
+    obstacle = store.path(folder_of(job))
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("a file where a folder should be")
+    stream = await client.append(job.name)
+    await stream.send(0, prompts(0, 1))
+    assert (await ended(stream)).reason is Reason.STORE_FAILED
+    obstacle.unlink()
+    await client.fill(job.name, prompts(0, 1))
+
+
+async def test_a_changed_segment_is_reported_and_not_compared_with(
+    client: GatewayClient, worker: FakeWorker, store: ObjectStore
+) -> None:
+    job = await client.create(worker.model)
+    await client.fill(job.name, prompts(0, 5))
+    (key,) = segments_of(store, job)
+    store.put(key, store.get(key)[:-1] + b"x")
+    stream = await client.append(job.name)
+    await stream.send(0, prompts(0, 5))
+    assert (await ended(stream)).reason is Reason.DATA_CORRUPT
+
+
 async def test_unknown_job(client: GatewayClient) -> None:
     with refused("JOB_NOT_FOUND"):
         await client.get("tenants/dev/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV")

@@ -136,6 +136,18 @@ async def test_a_cancelled_job_has_a_result_for_every_row(client: GatewayClient,
     assert {row.error_code for row in rows if row.row_index not in kept} == {"JOB_CANCELLED"}
 
 
+async def test_a_job_cancelled_before_its_seal_has_a_result_for_every_row(
+    client: GatewayClient, worker: FakeWorker
+) -> None:
+    job = await client.create(worker.model)
+    await client.fill(job.name, prompts(0, 70))
+    await client.cancel(job.name)
+    await worker.run()
+    frames = await client.results(job.name, order=COMPLETION)
+    assert sorted(row.row_index for row in rows_of(frames)) == list(range(70))
+    assert (await client.results(job.name))[-1].next_offset == 70
+
+
 async def test_large_results_come_in_frames_of_about_a_mebibyte(client: GatewayClient, worker: FakeWorker) -> None:
     job = await submitted(client, worker, 50)
     (lease,) = await leased(worker)
