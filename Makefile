@@ -48,6 +48,7 @@ check: venv ## Lint, types, import contracts, protos, links, secrets, emoji, loc
 	$(PY) -m scripts.check_breaking
 	$(VENV)/bin/lint-imports --no-logo
 	$(PY) -m scripts.lock --check
+	$(PY) -m scripts.env_example --check
 	$(PY) -m scripts.check_links
 	$(PY) -m scripts.check_secrets
 	$(PY) -m scripts.check_emoji
@@ -57,6 +58,10 @@ check: venv ## Lint, types, import contracts, protos, links, secrets, emoji, loc
 proto: venv ## Generate the gRPC code from protos/
 	$(VENV)/bin/buf format --write protos
 	$(PY) scripts/gen_protos.py
+
+.PHONY: env
+env: venv ## Write .env.example from the settings classes
+	$(PY) -m scripts.env_example
 
 .PHONY: lock
 lock: venv ## Compile requirements/*.in to locks (UPGRADE=1 takes newer versions)

@@ -1,4 +1,4 @@
-"""Three prompts through a running Tidemill: start one with `tidemill up`, then `python examples/client_ten_lines.py`."""
+"""Three prompts through a running Tidemill (`tidemill up`): python examples/client_ten_lines.py."""
 
 from tidemill.client import Client
 

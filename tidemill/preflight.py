@@ -3,6 +3,7 @@
 Standard library only: `scripts/preflight.py` loads this file by its path, `tidemill doctor` imports it.
 """
 
+import ctypes
 import os
 import platform
 import shutil
@@ -52,7 +53,8 @@ class Finding:
 def run(engine: Engine = "cpu", folder: Path | None = None, *, installing: bool = True) -> list[Finding]:
     """Every finding. `installing` also looks at disk and package index, which an installed machine needs no more."""
     folder = folder or Path.cwd()
-    findings = [python_version(), machine(engine), memory(engine), shared_memory(), graphics(engine), *ports()]
+    findings = [python_version(), machine(engine), libraries(), memory(engine), shared_memory(), graphics(engine)]
+    findings += ports()
     if installing:
         findings += [disk(engine, folder), package_index()]
     return findings
@@ -96,6 +98,23 @@ def _cpu_flags(cpuinfo: Path) -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(next((line.split() for line in lines if line.startswith("flags")), ()))
+
+
+def libraries(names: tuple[str, ...] = ("libnuma.so.1", "libstdc++.so.6")) -> Finding:
+    """Shared libraries that vLLM links to and no wheel brings."""
+    missing = [name for name in names if not _loads(name)]
+    if not missing:
+        return Finding("libraries", "ok", ", ".join(names))
+    remedy = "Debian, Ubuntu: sudo apt install libnuma1 libstdc++6; elsewhere: numactl-libs, libstdc++"
+    return Finding("libraries", "error", f"{', '.join(missing)} not found", remedy)
+
+
+def _loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def memory(engine: Engine, available: int | None = None) -> Finding:

@@ -1,0 +1,25 @@
+# Inference on NVIDIA GPUs; the host needs the driver and the NVIDIA container toolkit. Built from the repository's root:
+#   docker build -f deploy/containers/inference-gpu.Dockerfile -t tidemill-inference-gpu .
+FROM python:3.11.11-slim-bookworm AS environment
+COPY requirements/gpu.lock /tmp/
+RUN python -m venv /opt/venv \
+ && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r /tmp/gpu.lock
+
+FROM python:3.11.11-slim-bookworm
+# gcc: Triton builds its launchers at run time. CUDA's libraries come as wheels.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libnuma1 && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 10001 --no-create-home --home-dir /var/lib/tidemill tidemill \
+ && install -d -o tidemill -g tidemill -m 0750 /var/lib/tidemill
+COPY --from=environment /opt/venv /opt/venv
+WORKDIR /app
+COPY tidemill tidemill
+COPY services/__init__.py services/
+COPY services/inference services/inference
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/var/lib/tidemill \
+    TIDEMILL_HOME=/var/lib/tidemill TIDEMILL_INFERENCE_HTTP_ADDRESS=0.0.0.0:7091 TIDEMILL_INFERENCE_ENGINE=gpu \
+    TIDEMILL_INFERENCE_KV_CACHE_BYTES=0 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
+USER 10001:10001
+VOLUME /var/lib/tidemill
+EXPOSE 7091
+CMD ["python", "-m", "services.inference"]
