@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 ROWS = 1000
 CHUNK_ROWS = 50
-SAMPLING = {"temperature": 0.0, "max_tokens": 160}
+SAMPLING = {"temperature": 0.0, "max_tokens": 64}
 TOPICS = ("the sea", "a harbour at night", "bread", "glass", "an old map", "rain", "a long letter")
 
 
@@ -57,7 +57,7 @@ def rows(run: str) -> list[row_pb2.Row]:
     """Every other row is a chat; all prompts differ."""
     made: list[row_pb2.Row] = []
     for index in range(ROWS):
-        text = f"{run} {index}: say a few words about {TOPICS[index % len(TOPICS)]}."
+        text = f"{run} {index}: say a few words about {TOPICS[index % len(TOPICS)]}, number {index * 7919}."
         row = row_pb2.Row(custom_id=f"row-{index}")
         if index % 2:
             row.chat.messages.add(role="user", content=text)
@@ -115,7 +115,9 @@ def test_every_row_gets_the_answer_of_bare_vllm(stack: Stack, client: JobClient,
     assert sorted(answer.row_index for answer in finished) == list(range(ROWS))
     manifest = json.loads((stack.home / "store" / output_manifest(submitted.name)).read_text())
     assert len({part["chunk_start"] for part in manifest["parts"]}) >= ROWS // CHUNK_ROWS
-    assert [answer.text for answer in answers] == bare_answers(model, asked, stack.home)
+    texts = [answer.text for answer in answers]
+    assert len(set(texts)) > 0.9 * ROWS, "the model tells its prompts apart too little to show a mix-up"
+    assert texts == bare_answers(model, asked, stack.home)
 
 
 def output_manifest(name: str) -> str:
