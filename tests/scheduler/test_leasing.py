@@ -173,6 +173,35 @@ def test_a_failing_closing_task_backs_off():
     recount.check(desk.state)
 
 
+def test_a_job_that_can_never_be_closed_fails_without_a_manifest():
+    desk = Desk()
+    desk.queue(rows=[10])
+    (lease,) = desk.lease()
+    desk.answer(lease)
+    (closing,) = desk.lease()
+    desk.release(closing, Requeue(FAILED, "part 3 is not what was written", "DATA_CORRUPT"))
+    view = desk.view()
+    assert view.state == job_pb2.JOB_STATE_FAILED
+    assert (view.error_reason, view.output_manifest_key) == ("DATA_CORRUPT", "")
+    assert view.row_counts == job_pb2.RowCounts(total=10, succeeded=10)
+    assert desk.lease() == []
+    recount.check(desk.state)
+    assert recount.summary(desk.replayed()) == recount.summary(desk.state)
+
+
+def test_input_that_cannot_be_read_ends_the_job_too():
+    desk = Desk()
+    desk.queue(rows=[25])
+    (lease,) = desk.lease()
+    corrupt = Requeue(FAILED, "segment is not what was written", "DATA_CORRUPT")
+    desk.release(lease, corrupt)
+    (closing,) = desk.lease()
+    desk.release(closing, corrupt)
+    assert desk.view().state == job_pb2.JOB_STATE_FAILED
+    assert desk.view().row_counts == job_pb2.RowCounts(total=25, pending=25)
+    recount.check(desk.state)
+
+
 def test_a_lease_is_void_for_everyone_but_its_worker():
     desk = Desk()
     desk.queue()

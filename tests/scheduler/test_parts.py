@@ -181,6 +181,16 @@ def test_a_closing_task_gives_rows_up_under_their_own_name():
     assert refusal(desk.commit, builders.part(lease, {0}, number=3)).reason is Reason.STALE_FENCE
 
 
+def test_a_fence_stands_for_its_own_chunk_only():
+    desk = Desk()
+    desk.queue(rows=[25])
+    first, second = desk.lease(2)
+    crossed = builders.part(first, {0}, chunk=(second.chunk_start, second.chunk_rows))
+    error = refusal(desk.commit, crossed)
+    assert error.reason is Reason.PART_INVALID
+    assert f"fence {first.fence} stands for chunk 0" in error.message
+
+
 def test_a_finished_manifest_must_agree_with_the_ledger():
     desk, lease = leased(10)
     desk.answer(lease)

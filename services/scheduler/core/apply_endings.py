@@ -14,10 +14,15 @@ MAX_BACKOFF_SECONDS = 60
 
 
 def job_ending(state: State, event: ledger_pb2.LedgerEvent) -> None:
-    """No more leases. Unless every row is done, open leases are void and what was never cut becomes remainders."""
+    """No more leases. Unless every row is done, open leases are void and what was never cut becomes remainders.
+
+    A job that is ending already changes its outcome: its closing task has failed for good.
+    """
     heading = event.job_ending
     job = state.jobs[heading.job]
     state.receiving.pop(job.name, None)
+    if job.ending is not None:
+        _drop_closing(state, job.name, job.ending)
     _void_leases(state, job)
     _cut_remainders(state, job)
     ending = Ending(heading.outcome, heading.reason, heading.message, event.sequence, ready_at_ns=state.time_ns)
@@ -59,12 +64,16 @@ def _closing(job: str, ending: Ending) -> Closing:
     return (ending.ready_at_ns, ending.sequence, job)
 
 
+def _drop_closing(state: State, job: str, ending: Ending) -> None:
+    del state.closing[bisect_left(state.closing, _closing(job, ending))]
+
+
 def finalise_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
     """A worker has the closing task."""
     leased = event.finalise_leased
     job = state.jobs[leased.job]
     ending = job.expect_ending()
-    del state.closing[bisect_left(state.closing, _closing(job.name, ending))]
+    _drop_closing(state, job.name, ending)
     state.add_lease(Lease(event.sequence, LeaseKind.FINALISE, job.name, leased.worker_id, leased.attempt))
     state.put(replace(job, ending=replace(ending, fence=event.sequence), revision=event.sequence))
 
@@ -95,7 +104,7 @@ def job_finished(state: State, event: ledger_pb2.LedgerEvent) -> None:
     if finished.fence:
         state.drop_lease(finished.fence)
     else:
-        del state.closing[bisect_left(state.closing, _closing(job.name, ending))]
+        _drop_closing(state, job.name, ending)
     state.put(
         replace(
             job,

@@ -15,12 +15,23 @@ MAX_MESSAGE_CHARS = 2000
 
 def end_job(job: Job, outcome: JobState, reason: str = "", message: str = "") -> Events:
     """Head for `outcome`. A job without rows gets there at once: there is nothing for a worker to close."""
-    ending = ledger_pb2.JobEnding(job=job.name, outcome=outcome, reason=reason, message=message[:MAX_MESSAGE_CHARS])
-    events = [ledger_pb2.LedgerEvent(job_ending=ending)]
-    if not job.end:
-        finished = ledger_pb2.JobFinished(job=job.name, state=outcome)
-        events.append(ledger_pb2.LedgerEvent(job_finished=finished))
-    return events
+    events = [_ending(job.name, outcome, reason, message)]
+    return events if job.end else [*events, _finished_unclosed(job.name, outcome)]
+
+
+def fail_unclosed(job: str, reason: str, message: str) -> Events:
+    """Fail a job whose closing task cannot succeed, such as over corrupt data: it ends without an output manifest."""
+    failed = job_pb2.JOB_STATE_FAILED
+    return [_ending(job, failed, reason, message), _finished_unclosed(job, failed)]
+
+
+def _ending(job: str, outcome: JobState, reason: str, message: str) -> ledger_pb2.LedgerEvent:
+    ending = ledger_pb2.JobEnding(job=job, outcome=outcome, reason=reason, message=message[:MAX_MESSAGE_CHARS])
+    return ledger_pb2.LedgerEvent(job_ending=ending)
+
+
+def _finished_unclosed(job: str, outcome: JobState) -> ledger_pb2.LedgerEvent:
+    return ledger_pb2.LedgerEvent(job_finished=ledger_pb2.JobFinished(job=job, state=outcome))
 
 
 def stale_fence(job: str, fence: int) -> TidemillError:

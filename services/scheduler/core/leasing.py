@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from services.scheduler.core.checks import find_job
-from services.scheduler.core.endings import MAX_MESSAGE_CHARS, end_job, stale_fence
+from services.scheduler.core.endings import MAX_MESSAGE_CHARS, end_job, fail_unclosed, stale_fence
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.policy import Offer, next_work
 from services.scheduler.core.records import Lease, LeaseKind
@@ -70,7 +70,7 @@ def expire_lease(state: State, fence: int, limits: Limits) -> Events:
 def requeue_lease(state: State, lease: Lease, requeue: Requeue, limits: Limits) -> Events:
     """The work waits again, or the job fails: on a fatal reason, or when one chunk failed too often."""
     if lease.kind is LeaseKind.FINALISE:
-        return [_finalise_requeued(lease, requeue)]
+        return _closing_undone(lease, requeue)
     events = [_chunk_requeued(lease, requeue)]
     job = state.jobs[lease.job]
     if requeue.fatal_reason:
@@ -80,6 +80,14 @@ def requeue_lease(state: State, lease: Lease, requeue: Requeue, limits: Limits) 
         return events
     message = _exhausted(lease, failures, requeue)
     return [*events, *end_job(job, job_pb2.JOB_STATE_FAILED, CHUNK_ATTEMPTS_EXHAUSTED, message)]
+
+
+def _closing_undone(lease: Lease, requeue: Requeue) -> Events:
+    """The task waits again; on a fatal reason the job fails without an output manifest, or it would never end (I10)."""
+    events = [_finalise_requeued(lease, requeue)]
+    if not requeue.fatal_reason:
+        return events
+    return [*events, *fail_unclosed(lease.job, requeue.fatal_reason, requeue.message)]
 
 
 def _exhausted(lease: Lease, failures: int, requeue: Requeue) -> str:
