@@ -27,6 +27,7 @@ FILE_VERSION = 1
 MIN_PEPPER_BYTES = 16
 _ID_BYTES = 10
 _SECRET_BYTES = 20
+_HASH = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"tm_live_([a-z2-7]{16})_([a-z2-7]{32})")
 
 
@@ -103,6 +104,8 @@ def _record(item: Any) -> KeyRecord:
     names = ("id", "tenant", "hash", "create_time")
     if not all(isinstance(item[name], str) for name in names):
         raise ValueError("a key's fields must be strings")
+    if not _HASH.fullmatch(item["hash"]):
+        raise ValueError("a key's hash must be 64 hex digits")
     return KeyRecord(*(item[name] for name in names))
 
 

@@ -78,6 +78,7 @@ class Appender:
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self.job = start.job
+        self.epoch = start.epoch
         self.frontier = start.frontier
         self.received_end = self.durable_end = start.frontier.count
         self.stored = StoredRows(store, start.segments)

@@ -18,7 +18,7 @@ from services.gateway.limits import (
     MIN_WINDOW,
 )
 from services.gateway.sampling_fields import check_sampling
-from services.gateway.unknown_fields import has_unknown_fields
+from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
 from tidemill.errors import FieldViolation, Reason, TidemillError
 from tidemill.v1 import job_pb2, job_service_pb2
 
@@ -33,10 +33,7 @@ _NANOSECONDS = 1_000_000_000
 def check_create(request: job_service_pb2.CreateJobRequest) -> None:
     """Raise UNSUPPORTED_PARAMETER or INVALID_ARGUMENT, naming every offending field."""
     if has_unknown_fields(request):
-        raise TidemillError(
-            Reason.UNSUPPORTED_PARAMETER,
-            "the request has fields that this version of the service does not know; remove them or update the service",
-        )
+        raise unknown_fields()
     job = request.job
     if outputs := [field.name for field, _ in job.ListFields() if field.name not in _INPUTS]:
         raise TidemillError(

@@ -46,7 +46,7 @@ class Sealer:
         with tracer.start_as_current_span("seal", parent) as span:
             span.set_attributes({"tidemill.job": spec.name, "tidemill.rows": frontier.count})
             version = data_version(INPUT_SPEC, frontier.count, frontier.root())
-            key = manifest_key(parse_job(spec.name))
+            key = manifest_key(spec.name, version)
             content = _manifest(spec.name, frontier, version, segments)
             await asyncio.to_thread(self._store.put, key, content)
             request = scheduler_service_pb2.SealJobRequest(
@@ -64,15 +64,18 @@ class Sealer:
             job=record.spec.name,
             row_count=row_count,
             input_data_version=record.input_data_version,
-            input_manifest_key=manifest_key(parse_job(record.spec.name)),
+            input_manifest_key=manifest_key(record.spec.name, record.input_data_version),
             dataset=record.dataset,
         )
         return await self._scheduler.seal_job(request)
 
 
-def manifest_key(job: JobName) -> str:
-    """Object-store key of a job's input manifest."""
-    return f"{job.prefix}/input/manifest.json"
+def manifest_key(job: str, version: bytes) -> str:
+    """Object-store key of a job's input manifest.
+
+    It names the content, so that a seal that lost a race cannot overwrite the manifest of the one that won.
+    """
+    return f"{parse_job(job).prefix}/input/manifest-{version.hex()[:16]}.json"
 
 
 def default_dataset(version: bytes, model: str) -> str:

@@ -5,6 +5,8 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+from google.protobuf.message import Message
+
 from services.gateway import metrics
 from services.gateway.append import AppendRows
 from services.gateway.auth import Authenticator, Principal
@@ -15,6 +17,7 @@ from services.gateway.models import Models
 from services.gateway.results import ReadResults
 from services.gateway.seal import Sealer
 from services.gateway.submit import SubmitJob
+from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
 from services.gateway.watch import WatchJob
 from tidemill.errors import TidemillError
 from tidemill.store import ObjectStore
@@ -27,13 +30,16 @@ class Callers:
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
 
-    def caller(self, context: Any) -> Principal:
-        """The caller, or UNAUTHENTICATED."""
+    def caller(self, context: Any, request: Message | None = None) -> Principal:
+        """The caller, or UNAUTHENTICATED; UNSUPPORTED_PARAMETER when `request` has fields that nobody would read."""
         try:
-            return self._authenticator.authenticate(context.invocation_metadata() or ())
+            principal = self._authenticator.authenticate(context.invocation_metadata() or ())
         except TidemillError as exc:
             metrics.AUTH_FAILURES.labels(exc.reason).inc()
             raise
+        if request is not None and has_unknown_fields(request):
+            raise unknown_fields()
+        return principal
 
 
 class JobService(job_service_pb2_grpc.JobServiceServicer):
@@ -63,7 +69,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._completions = completions
 
     async def CreateJob(self, request: job_service_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
-        return public_job(await self._jobs.create(self._callers.caller(context), request), self._store)
+        return public_job(await self._jobs.create(self._callers.caller(context, request), request), self._store)
 
     async def AppendRows(
         self, request_iterator: Any, context: Any
@@ -72,7 +78,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             yield response
 
     async def SealJob(self, request: job_service_pb2.SealJobRequest, context: Any) -> job_pb2.Job:
-        name = self._callers.caller(context).job(request.name)
+        name = self._callers.caller(context, request).job(request.name)
         return public_job(await self._sealer.seal(name, request.row_count), self._store)
 
     async def SubmitJob(self, request_iterator: Any, context: Any) -> job_pb2.Job:
@@ -80,32 +86,32 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return public_job(record, self._store)
 
     async def GetJob(self, request: job_service_pb2.GetJobRequest, context: Any) -> job_pb2.Job:
-        return await self._jobs.get(self._callers.caller(context), request)
+        return await self._jobs.get(self._callers.caller(context, request), request)
 
     async def ListJobs(
         self, request: job_service_pb2.ListJobsRequest, context: Any
     ) -> job_service_pb2.ListJobsResponse:
-        return await self._jobs.list(self._callers.caller(context), request)
+        return await self._jobs.list(self._callers.caller(context, request), request)
 
     async def CancelJob(self, request: job_service_pb2.CancelJobRequest, context: Any) -> job_pb2.Job:
-        return await self._jobs.cancel(self._callers.caller(context), request)
+        return await self._jobs.cancel(self._callers.caller(context, request), request)
 
     async def WatchJob(
         self, request: job_service_pb2.WatchJobRequest, context: Any
     ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
-        async for response in self._watch.handle(self._callers.caller(context), request):
+        async for response in self._watch.handle(self._callers.caller(context, request), request):
             yield response
 
     async def ReadResults(
         self, request: job_service_pb2.ReadResultsRequest, context: Any
     ) -> AsyncIterator[job_service_pb2.ReadResultsResponse]:
-        async for response in self._results.handle(self._callers.caller(context), request):
+        async for response in self._results.handle(self._callers.caller(context, request), request):
             yield response
 
     async def ListCompletions(
         self, request: job_service_pb2.ListCompletionsRequest, context: Any
     ) -> job_service_pb2.ListCompletionsResponse:
-        return await self._completions.list(self._callers.caller(context), request)
+        return await self._completions.list(self._callers.caller(context, request), request)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -118,5 +124,5 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def ListModels(
         self, request: model_service_pb2.ListModelsRequest, context: Any
     ) -> model_service_pb2.ListModelsResponse:
-        self._callers.caller(context)
+        self._callers.caller(context, request)
         return await self._models.list(request)

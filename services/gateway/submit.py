@@ -13,6 +13,7 @@ from services.gateway.jobs import Jobs
 from services.gateway.mismatch import compare
 from services.gateway.scheduler import Scheduler
 from services.gateway.seal import Sealer
+from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
 from services.gateway.writers import Writers
 from tidemill.errors import FieldViolation, Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
@@ -115,6 +116,8 @@ class _Rows:
                 yield frame
 
     def _split(self, request: Request) -> list[Frame]:
+        if not request.rows and has_unknown_fields(request):
+            raise unknown_fields()
         below = max(0, self._stored_end - self.count)
         pieces: list[Sequence[row_pb2.Row]] = [request.rows[:below], request.rows[below:]]
         frames: list[Frame] = []

@@ -2,6 +2,8 @@
 
 from google.protobuf.message import Message
 
+from tidemill.errors import Reason, TidemillError
+
 
 def has_unknown_fields(message: Message) -> bool:
     """Whether `message` or anything below it carries a field that its type does not define."""
@@ -10,3 +12,11 @@ def has_unknown_fields(message: Message) -> bool:
     known.CopyFrom(message)
     known.DiscardUnknownFields()
     return known.ByteSize() != message.ByteSize()
+
+
+def unknown_fields() -> TidemillError:
+    """The refusal of a request that carries such fields."""
+    return TidemillError(
+        Reason.UNSUPPORTED_PARAMETER,
+        "the request has fields that this version of the service does not know; remove them or update the service",
+    )

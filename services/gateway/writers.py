@@ -32,8 +32,6 @@ class Writers:
     ) -> Appender:
         """Take over the end of a job; JOB_NOT_FOUND or JOB_NOT_RECEIVING."""
         opened = await self._scheduler.open_writer(str(job))
-        if (old := self._open.pop(job, None)) is not None:
-            old.fail(_superseded(job))
         segments = await self._scheduler.list_segments(str(job)) if opened.next_offset else []
         start = WriterState(
             job=job,
@@ -52,8 +50,18 @@ class Writers:
             on_durable=on_durable,
             on_failure=on_failure,
         )
-        self._open[job] = appender
+        self._register(appender)
         return appender
+
+    def _register(self, appender: Appender) -> None:
+        """Of two appenders of one job only the later epoch lives on."""
+        other = self._open.get(appender.job)
+        if other is not None and other.epoch > appender.epoch:
+            appender.fail(_superseded(appender.job))
+            return
+        self._open[appender.job] = appender
+        if other is not None:
+            other.fail(_superseded(appender.job))
 
     async def checker(self, spec: records_pb2.JobSpec) -> FrameChecker:
         """The checks that rows of a job have to pass."""

@@ -1,5 +1,6 @@
 """`AppendRows` through a real client, gateway and scheduler."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -207,6 +208,25 @@ async def test_a_new_stream_takes_over(client: GatewayClient, worker: FakeWorker
     assert (await ended(old)).reason is Reason.WRITER_SUPERSEDED
     await new.send(10, prompts(10, 10))
     assert await new.finish() == 20
+
+
+async def test_of_many_streams_opened_at_once_one_lives(client: GatewayClient, worker: FakeWorker) -> None:
+    job = await client.create(worker.model)
+    calls = [AppendStream(client.jobs.AppendRows(metadata=client.metadata, timeout=20)) for _ in range(5)]
+    await asyncio.gather(*(stream.send(0, [], job=job.name) for stream in calls))
+    reading = {asyncio.create_task(ended(stream)): stream for stream in calls}
+    while len(reading) > 1:
+        done, _ = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        assert done
+        for task in done:
+            del reading[task]
+            assert task.result().reason is Reason.WRITER_SUPERSEDED
+    ((task, survivor),) = reading.items()
+    await survivor.send(0, prompts(0, 3))
+    await survivor.call.done_writing()
+    with pytest.raises(AssertionError, match="without an error"):
+        await task
+    assert (await client.get(job.name)).next_offset == 3
 
 
 async def test_a_sealed_or_cancelled_job_takes_no_rows(client: GatewayClient, worker: FakeWorker) -> None:

@@ -135,7 +135,7 @@ async def _check_sealed(client: GatewayClient, store: ObjectStore, name: str, ro
     leaves = [row_digest(row.custom_id, encode_request(row)) for row in rows]
     version = data_version(INPUT_SPEC, len(rows), Frontier().extend(leaves).root()).hex()
     _, tenant, _, job_id = name.split("/")
-    manifest = json.loads(store.get(f"jobs/{tenant}/{job_id}/input/manifest.json"))
+    manifest = json.loads(store.get(f"jobs/{tenant}/{job_id}/input/manifest-{version[:16]}.json"))
     assert sealed.input_data_version == manifest["data_version"] == version
     stored = [
         row

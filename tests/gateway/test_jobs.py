@@ -80,7 +80,8 @@ async def test_seal_fixes_the_rows(client: GatewayClient, worker: FakeWorker, st
     assert await client.seal(job.name, 450) == sealed
     with refused("JOB_ALREADY_SEALED"):
         await client.seal(job.name, 451)
-    manifest = json.loads(store.get(f"jobs/dev/{job.name.rpartition('/')[2]}/input/manifest.json"))
+    folder, version = f"jobs/dev/{job.name.rpartition('/')[2]}/input", sealed.input_data_version
+    manifest = json.loads(store.get(f"{folder}/manifest-{version[:16]}.json"))
     assert (manifest["row_count"], manifest["data_version"]) == (450, sealed.input_data_version)
     assert sum(item["rows"] for item in manifest["segments"]) == 450
 
@@ -122,6 +123,14 @@ async def test_cancel_is_repeatable_until_the_end(client: GatewayClient, worker:
     await worker.run()
     with refused("JOB_TERMINAL"):
         await client.cancel(done.name)
+
+
+async def test_fields_that_nobody_would_read_are_refused(client: GatewayClient, worker: FakeWorker) -> None:
+    job = await client.create(worker.model)
+    request = pb.SealJobRequest(name=job.name, row_count=1)
+    request.MergeFromString(b"\xf8\x07\x01")  # field 127, a varint
+    with refused("UNSUPPORTED_PARAMETER"):
+        await client.unary(client.jobs.SealJob, request)
 
 
 async def list_jobs(client: GatewayClient, **fields: object) -> job_service_pb2.ListJobsResponse:

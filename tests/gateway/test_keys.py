@@ -41,7 +41,16 @@ def test_no_file_means_no_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"version": 2, "keys": []}', '{"version": 1, "keys": [{"id": 1}]}', "\xff"]
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 2, "keys": []}',
+        '{"version": 1, "keys": [{"id": 1}]}',
+        '{"version": 1, "keys": [{"id": "a", "tenant": "b", "hash": "plain", "create_time": ""}]}',
+        "\xff",
+    ],
 )
 def test_other_files_are_refused_and_kept(tmp_path: Path, content: str) -> None:
     path = tmp_path / "keys.json"

@@ -50,7 +50,7 @@ class Own:
     def stored_ids(self, job: job_pb2.Job) -> list[str]:
         """Custom ids as the sealed manifest names them."""
         folder = f"jobs/dev/{job.name.rpartition('/')[2]}/input"
-        manifest = json.loads(self.store.get(f"{folder}/manifest.json"))
+        manifest = json.loads(self.store.get(f"{folder}/manifest-{job.input_data_version[:16]}.json"))
         tables = [read_segment(self.store, item["key"]) for item in manifest["segments"]]
         return [row.custom_id for table in tables for row in input_rows(table)]
 
