@@ -65,12 +65,16 @@ def extract(commit: str, target: Path, root: Path) -> None:
     copy_google_protos(target / "build" / "protodeps")
 
 
+def buf() -> str:
+    """The buf of this environment."""
+    return shutil.which("buf", path=str(Path(sys.executable).parent)) or "buf"
+
+
 def breaking(commit: str, root: Path) -> int:
-    buf = shutil.which("buf", path=str(Path(sys.executable).parent)) or "buf"
     with tempfile.TemporaryDirectory() as folder:
         extract(commit, Path(folder), root)
         copy_google_protos(root / "build" / "protodeps")
-        return subprocess.run([buf, "breaking", "--against", folder], cwd=root, check=False).returncode  # noqa: S603
+        return subprocess.run([buf(), "breaking", "--against", folder], cwd=root, check=False).returncode  # noqa: S603
 
 
 def main(argv: list[str] | None = None) -> int:

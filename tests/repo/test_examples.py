@@ -1,68 +1,43 @@
-"""The example inputs: `make demo` sends what the script builds, it fits the tiny model, and the client takes it."""
+"""The example files are what their script makes of the texts, and fit the tiny model's window."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
-import pytest
+from examples import build_prompts
+from scripts.tracked import ROOT
+from tidemill.client.jsonl import check_file, open_input, read_lines
+from tidemill.tiny_model import WINDOW
 
-from tidemill.client.jsonl import check_file
-from tidemill.client.requests import Endpoint
-from tidemill.tiny_codes import WINDOW
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PROMPTS = EXAMPLES / "prompts.jsonl"
-TEXTS = sorted((EXAMPLES / "texts").glob("*.txt"))
-# What the tiny model's chat template adds to a message: two special tokens, the role and line ends, generously.
-TEMPLATE_TOKENS = 32
+PROMPTS = ROOT / "examples" / "prompts.jsonl"
+TEMPLATE_BYTES = 200
 
 
-@pytest.fixture(scope="module")
-def rows() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
+def test_the_prompts_are_what_the_script_writes() -> None:
+    assert PROMPTS.read_text() == build_prompts.build()
 
 
-def test_the_file_is_what_the_script_builds() -> None:
-    code = "import sys, build_prompts; sys.stdout.write(build_prompts.build())"
-    built = subprocess.run([sys.executable, "-c", code], cwd=EXAMPLES, capture_output=True, text=True, check=True)
-    assert built.stdout == PROMPTS.read_text(encoding="utf-8"), "run: python examples/build_prompts.py"
+def test_there_are_two_hundred_and_no_two_are_alike() -> None:
+    bodies = [json.dumps(json.loads(line)["body"]["messages"]) for line in PROMPTS.read_text().splitlines()]
+    assert len(bodies) == len(set(bodies)) == 200
+    assert check_file(PROMPTS).rows == 200
 
 
-def test_there_are_200_different_prompts(rows: list[dict[str, Any]]) -> None:
-    assert len(rows) == 200
-    assert len({row["custom_id"] for row in rows}) == 200
-    assert len({json.dumps(row["body"]["messages"]) for row in rows}) == 200
+def test_each_fits_a_byte_level_window_with_its_answer() -> None:
+    with open_input(PROMPTS) as stream:
+        for item in read_lines(stream, PROMPTS.name):
+            row = item.request.row
+            size = sum(len(message.content.encode()) for message in row.chat.messages)
+            assert 16 <= row.sampling.max_tokens <= 48
+            assert size + TEMPLATE_BYTES + row.sampling.max_tokens <= WINDOW, row.custom_id
 
 
-def test_each_row_is_bounded_and_names_no_model(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        assert (row["method"], row["url"]) == ("POST", "/v1/chat/completions")
-        body = row["body"]
-        assert set(body) == {"messages", "max_tokens", "temperature"}
-        assert body["temperature"] == 0
-        assert 16 <= body["max_tokens"] <= 48
-        size = sum(len(message["content"].encode()) for message in body["messages"])
-        assert size <= 1600, row["custom_id"]
-        assert size + TEMPLATE_TOKENS * (1 + len(body["messages"])) + body["max_tokens"] <= WINDOW
+def test_each_text_names_its_source() -> None:
+    for path in (ROOT / "examples" / "texts").glob("*.txt"):
+        source, blank, first = path.read_text(encoding="ascii").splitlines()[:3]
+        assert source.startswith("Source: "), path.name
+        assert source.endswith("(public domain)"), path.name
+        assert blank == ""
+        assert first
 
 
-def test_the_client_accepts_the_files() -> None:
-    summary = check_file(PROMPTS)
-    assert (summary.rows, summary.endpoints, summary.models) == (200, {Endpoint.CHAT}, frozenset())
-    assert check_file(EXAMPLES / "plain.jsonl").endpoints == {Endpoint.COMPLETION}
-
-
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
-def test_each_text_names_its_source(path: Path) -> None:
-    source, *passages = path.read_text(encoding="ascii").split("\n\n")
-    assert source.startswith("Source: ")
-    assert source.endswith("(public domain)")
-    assert passages
-
-
-def test_the_client_program_is_short_and_compiles() -> None:
-    source = (EXAMPLES / "client_ten_lines.py").read_text(encoding="utf-8")
-    compile(source, "client_ten_lines.py", "exec")
-    assert len([line for line in source.splitlines() if line.strip()]) <= 12
+def test_the_plain_examples_are_valid() -> None:
+    assert check_file(ROOT / "examples" / "plain.jsonl").rows == 4

@@ -1,0 +1,56 @@
+"""The coverage plugin fails a passing run when a package's branches fall below its floor, and only then."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import coverage_floor
+from scripts.tracked import ROOT
+
+CODE = "def f(x):\n    if x:\n        return 1\n    return 2\n"
+HALF = "from tidemill.m import f\n\ndef test_f():\n    assert f(True) == 1\n"
+WHOLE = HALF + "    assert f(False) == 2\n"
+
+
+def summary(branches: int, covered: int) -> dict[str, dict[str, int]]:
+    return {"summary": {"num_branches": branches, "covered_branches": covered}}
+
+
+def test_branches_are_summed_over_a_folder() -> None:
+    report = {"files": {"tidemill/a.py": summary(8, 8), "tidemill/b.py": summary(2, 0), "other/c.py": summary(9, 0)}}
+    assert coverage_floor.branch_coverage(report, "tidemill/") == 80.0
+    assert coverage_floor.branch_coverage(report, "nowhere/") == 100.0
+
+
+@pytest.mark.parametrize(("test", "code"), [(HALF, 1), (WHOLE, 0)])
+def test_a_run_below_the_floor_fails(tmp_path: Path, test: str, code: int) -> None:
+    (tmp_path / "tidemill").mkdir()
+    (tmp_path / "build").mkdir()
+    (tmp_path / "tidemill" / "__init__.py").touch()
+    (tmp_path / "tidemill" / "m.py").write_text(CODE)
+    (tmp_path / "test_m.py").write_text(test)
+    arguments = [
+        "--cov=tidemill",
+        "--cov-branch",
+        "--cov-report=json:build/coverage.json",
+        "-p",
+        "scripts.coverage_floor",
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    environment.pop("COV_CORE_DATAFILE", None)
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == code, finished.stdout
+    figure = json.loads((tmp_path / "build" / "coverage.json").read_text())
+    assert f"{coverage_floor.branch_coverage(figure, 'tidemill/'):6.1f} %" in finished.stdout
+    assert finished.stdout.strip().splitlines()[-1].strip("= ").startswith("1 passed")
