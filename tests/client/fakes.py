@@ -38,6 +38,7 @@ class FakeGateway(job_service_pb2_grpc.JobServiceServicer):
     """
 
     faults: dict[int, Fault] = field(default_factory=dict[int, Fault])
+    never_finishes: bool = False
     create_failures: int = 0
     watch_failures: int = 0
     result_failures: int = 0
@@ -59,7 +60,9 @@ class FakeGateway(job_service_pb2_grpc.JobServiceServicer):
         self.server.stop(None).wait()
 
     def job(self) -> job_pb2.Job:
-        state = job_pb2.JOB_STATE_RECEIVING if self.sealed is None else job_pb2.JOB_STATE_SUCCEEDED
+        state = job_pb2.JOB_STATE_RECEIVING
+        if self.sealed is not None:
+            state = job_pb2.JOB_STATE_QUEUED if self.never_finishes else job_pb2.JOB_STATE_SUCCEEDED
         count = len(self.rows)
         counts = job_pb2.RowCounts(total=count, succeeded=count if self.sealed else 0)
         return job_pb2.Job(name=JOB, model="m", state=state, row_counts=counts, revision=count + 1)
@@ -119,10 +122,12 @@ class FakeGateway(job_service_pb2_grpc.JobServiceServicer):
             yield pb.WatchJobResponse(job=running, revision=running.revision)
             context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
         yield pb.WatchJobResponse(heartbeat=True)
-        if self.sealed is None:
-            while context.is_active():
-                time.sleep(0.02)
-            return
+        if self.never_finishes:
+            yield pb.WatchJobResponse(job=self.job(), revision=1)
+        while self.sealed is None or self.never_finishes:
+            if not context.is_active():
+                return
+            time.sleep(0.02)
         final = self.job()
         final.revision = request.after_revision + 1
         yield pb.WatchJobResponse(job=final, revision=final.revision)

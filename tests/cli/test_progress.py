@@ -1,0 +1,58 @@
+import io
+import re
+
+import pytest
+
+from tidemill.cli.progress import JobProgress, describe
+from tidemill.v1 import job_pb2
+
+
+class FakeTerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def job(done: int, tokens: int = 0, state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_RUNNING) -> job_pb2.Job:
+    counts = job_pb2.RowCounts(total=100, succeeded=done, pending=100 - done)
+    return job_pb2.Job(state=state, row_counts=counts, usage=job_pb2.TokenUsage(output_tokens=tokens))
+
+
+def test_a_running_job_in_words() -> None:
+    line = describe(job(25, 1000), rows_per_second=5, tokens_per_second=1234.5)
+    assert line == "RUNNING    [######                  ] 25/100 rows, 1,234 tokens/s, 15s left"
+
+
+def test_phases_and_failures_show() -> None:
+    loading = job(0)
+    loading.phase = job_pb2.JOB_PHASE_LOADING_MODEL
+    assert describe(loading).startswith("LOADING ")
+    failing = job(10)
+    failing.row_counts.failed = 3
+    assert "3 failed" in describe(failing)
+
+
+def test_a_finished_job_has_its_time() -> None:
+    ended = job(100, 4321, job_pb2.JOB_STATE_SUCCEEDED)
+    ended.create_time.FromSeconds(1000)
+    ended.end_time.FromSeconds(1125)
+    assert describe(ended).endswith("100/100 rows, 4321 tokens in 2m05s")
+
+
+def test_a_terminal_has_one_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = FakeTerminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with JobProgress() as progress:
+        last = progress.follow(iter([job(0), job(50), job(100, 7, job_pb2.JOB_STATE_SUCCEEDED)]))
+    assert last.row_counts.succeeded == 100
+    assert terminal.getvalue().count("\n") == 1
+    assert len(terminal.getvalue().split("\r")) == 4
+
+
+def test_elsewhere_a_line_for_each_change_of_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr("sys.stderr", output)
+    with JobProgress() as progress:
+        progress.follow(iter([job(0), *(job(done) for done in range(1, 99)), job(100, 7, job_pb2.JOB_STATE_SUCCEEDED)]))
+    lines = output.getvalue().splitlines()
+    assert len(lines) == 2
+    assert re.match(r"SUCCEEDED  \[#{24}\] 100/100 rows", lines[-1])
