@@ -38,6 +38,7 @@ def check_job(state: State, job: Job) -> None:
     else:
         assert not leased
         assert job.leased_rows == 0
+        assert job.name not in state.waiting
     missing = sum(chunk.missing for chunk in chunks.values()) + job.end - job.next_cut
     assert job.results + missing == job.end
     check_rows(state, job)

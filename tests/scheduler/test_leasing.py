@@ -109,6 +109,30 @@ def test_a_chunk_that_fails_too_often_fails_its_job():
     assert desk.view().error_reason == CHUNK_ATTEMPTS_EXHAUSTED
 
 
+def test_the_last_attempt_may_be_given_back_in_order():
+    desk = Desk(Limits(chunk_rows=10, max_attempts=2))
+    desk.queue(rows=[10])
+    (lease,) = desk.lease()
+    desk.release(lease, Requeue(FAILED, "engine died"))
+    (lease,) = desk.lease()
+    desk.release(lease, Requeue(RELEASED, "shutting down"))
+    assert desk.job().ending is None
+    (lease,) = desk.lease()
+    assert lease.attempt == 2
+    desk.answer(lease)
+    assert desk.job().expect_ending().outcome == job_pb2.JOB_STATE_SUCCEEDED
+
+
+def test_a_cancelled_job_leaves_no_chunk_waiting():
+    desk = Desk()
+    desk.queue()
+    first, second = desk.lease(2)
+    desk.release(first)
+    desk.cancel(JOB)
+    recount.check(desk.state)
+    assert refusal(desk.commit, builders.part(second, {0})).reason is Reason.STALE_FENCE
+
+
 def test_expiry_counts_as_an_attempt_and_names_the_worker():
     desk = Desk(Limits(chunk_rows=10, max_attempts=1))
     desk.queue()
