@@ -22,7 +22,6 @@ _SAMPLE_SCHEMA = dg.TableSchema(
         dg.TableColumn("status", "string", description="How the row ended."),
         dg.TableColumn("answer", "string", description="The model's text, or why there is none."),
         dg.TableColumn("finish_reason", "string", description="Why generation ended."),
-        dg.TableColumn("prompt_tokens", "int", description="Tokens of the prompt."),
         dg.TableColumn("output_tokens", "int", description="Tokens generated."),
     ]
 )
@@ -71,7 +70,6 @@ def _sample(row: row_pb2.RowResult) -> dg.TableRecord:
             "status": row_pb2.RowStatus.Name(row.status).removeprefix("ROW_STATUS_"),
             "answer": _shortened(row.text if succeeded else f"{row.error_code}: {row.error_message}"),
             "finish_reason": row.finish_reason,
-            "prompt_tokens": row.prompt_tokens,
             "output_tokens": row.output_tokens,
         }
     )

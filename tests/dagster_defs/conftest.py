@@ -9,6 +9,7 @@ import pytest
 from dagster_defs.lib.gateway import TidemillGateway
 from tests.dagster_defs.daemon import Daemon
 from tests.dagster_defs.fakes import API_KEY, FakeFeed, FakeGateway, serving
+from tests.dagster_defs.processes import Dagster, running
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,23 @@ def gateway(fake_gateway: FakeGateway) -> Iterator[TidemillGateway]:
 @pytest.fixture
 def daemon(instance: dg.DagsterInstance, gateway: TidemillGateway) -> Daemon:
     return Daemon(instance, gateway)
+
+
+@pytest.fixture(scope="session")
+def live_feed() -> FakeFeed:
+    """The feed that the real Dagster reads."""
+    return FakeFeed()
+
+
+@pytest.fixture(scope="session")
+def live_address(live_feed: FakeFeed) -> Iterator[str]:
+    with serving(FakeGateway(live_feed)) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def dagster(tmp_path_factory: pytest.TempPathFactory, live_address: str) -> Iterator[Dagster]:
+    """A real webserver and daemon that follow `live_feed`."""
+    home = tmp_path_factory.mktemp("tidemill") / "dagster"
+    with running(home, live_address, TIDEMILL_DAGSTER_TRACE_URL_TEMPLATE="http://traces/{trace_id}") as dagster:
+        yield dagster

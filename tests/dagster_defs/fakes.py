@@ -1,6 +1,6 @@
 """A gateway with a feed that tests write by hand, on a real port."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ def digest(text: str) -> str:
 
 
 def make_job(
-    rows: str = "rows", *, state: job_pb2.JobState = job_pb2.JOB_STATE_SUCCEEDED, **fields: Any
+    rows: str = "rows", *, state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_SUCCEEDED, **fields: Any
 ) -> job_pb2.Job:
     """A finished job of four rows whose input content is named by `rows`."""
     succeeded = 4 if state == job_pb2.JOB_STATE_SUCCEEDED else 1
@@ -96,7 +96,7 @@ class FakeFeed:
             ledger_uid=self.ledger_uid,
         )
 
-    def _append(self, kind: job_service_pb2.CompletionKind, job: job_pb2.Job) -> None:
+    def _append(self, kind: job_service_pb2.CompletionKind.ValueType, job: job_pb2.Job) -> None:
         # The real feed's sequences have gaps as well: they are positions in the ledger.
         sequence = 3 * len(self.entries) + 2
         entry = job_service_pb2.Completion(sequence=sequence, kind=kind, job=job, dataset=job.dataset)
@@ -141,7 +141,7 @@ def _abort(context: Any, status: status_pb2.Status) -> None:
 
 
 @contextmanager
-def serving(gateway: FakeGateway, port: int = 0) -> Iterator[str]:
+def serving(gateway: FakeGateway, port: int = 0) -> Generator[str]:
     """Serve `gateway` on loopback and give its address."""
     server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
     job_service_pb2_grpc.add_JobServiceServicer_to_server(gateway, server)

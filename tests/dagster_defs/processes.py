@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 from tests.dagster_defs.fakes import API_KEY
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 120
+START_SECONDS = 240
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
@@ -70,7 +70,7 @@ _DAEMON = '{ instance { daemonHealth { daemonStatus(daemonType: "SENSOR") { heal
 
 
 @contextmanager
-def running(home: Path, gateway: str, **environment: str) -> Iterator[Dagster]:
+def running(home: Path, gateway: str, **environment: str) -> Generator[Dagster]:
     """Start both, wait until they serve, stop both."""
     env = {"TIDEMILL_DAGSTER_GATEWAY": gateway, "TIDEMILL_DAGSTER_INTERVAL_SECONDS": "1", **environment}
     port = free_port()
@@ -88,7 +88,7 @@ def running(home: Path, gateway: str, **environment: str) -> Iterator[Dagster]:
 @contextmanager
 def started(
     process: str, home: Path, environment: Mapping[str, str], *arguments: str
-) -> "Iterator[subprocess.Popen[bytes]]":
+) -> "Generator[subprocess.Popen[bytes]]":
     """One of the two, in a process group of its own that does not outlive the test."""
     log = (home.parent / f"{process}.log").open("ab")
     command = [sys.executable, "-m", "dagster_defs", process, "--home", str(home), *arguments]

@@ -95,7 +95,7 @@ def test_pointer_is_of_the_jobs_own_input_version(daemon: Daemon, feed: FakeFeed
 
 @pytest.mark.parametrize("state", [job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_EXPIRED])
 def test_unfinished_job_is_an_observation_and_no_version(
-    daemon: Daemon, feed: FakeFeed, state: job_pb2.JobState
+    daemon: Daemon, feed: FakeFeed, state: job_pb2.JobState.ValueType
 ) -> None:
     job = feed.run(make_job(state=state))
     daemon.settle()

@@ -11,7 +11,9 @@ from tests.dagster_defs.fakes import API_KEY, FakeGateway
 from tests.dagster_defs.stored import materializations
 
 
-def _materialize(instance: dg.DagsterInstance, gateway: TidemillGateway, **options: bool) -> dg.ExecuteInProcessResult:
+def _materialize(
+    instance: dg.DagsterInstance, gateway: TidemillGateway, raise_on_error: bool = True
+) -> dg.ExecuteInProcessResult:
     instance.add_dynamic_partitions(DATASETS, ["my%20set"])
     batch = Batch(model="tiny", prompts=["one", "two"], max_tokens=8, completion_window_minutes=5)
     return dg.materialize(
@@ -20,7 +22,7 @@ def _materialize(instance: dg.DagsterInstance, gateway: TidemillGateway, **optio
         instance=instance,
         resources={"gateway": gateway},
         run_config=dg.RunConfig({"outputs": batch}),
-        **options,
+        raise_on_error=raise_on_error,
     )
 
 

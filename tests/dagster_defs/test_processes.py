@@ -1,32 +1,14 @@
 """The real webserver and daemon: reported exactly once, stale when it should be, gone when stopped."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+import dagster as dg
 
 from dagster_defs.lib.versions import job_id
 from tests.dagster_defs.fakes import FakeFeed, FakeGateway, make_job, serving
-from tests.dagster_defs.processes import Dagster, group_is_empty, running, started, stop, wait_until
-
-
-@pytest.fixture(scope="module")
-def live_feed() -> FakeFeed:
-    return FakeFeed()
-
-
-@pytest.fixture(scope="module")
-def address(live_feed: FakeFeed) -> Iterator[str]:
-    with serving(FakeGateway(live_feed)) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def dagster(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[Dagster]:
-    home = tmp_path_factory.mktemp("tidemill") / "dagster"
-    with running(home, address, TIDEMILL_DAGSTER_TRACE_URL_TEMPLATE="http://traces/{trace_id}") as dagster:
-        yield dagster
+from tests.dagster_defs.processes import Dagster, group_is_empty, started, stop, wait_until
+from tests.dagster_defs.stored import job_ids, materializations
 
 
 def _tags(materialization: dict[str, list[dict[str, str]]]) -> dict[str, str]:
@@ -59,31 +41,29 @@ def test_new_input_marks_the_output_stale_until_it_is_answered(dagster: Dagster,
     assert dagster.stale("stale") == ("FRESH", [])
 
 
-def test_killed_daemon_loses_and_repeats_nothing(dagster: Dagster, live_feed: FakeFeed, address: str) -> None:
-    # A second daemon on a home of its own, killed while it stores events.
-    home = dagster.home.parent / "killed" / "dagster"
+def test_killed_daemon_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    feed, home = FakeFeed(), tmp_path / "tidemill" / "dagster"
+    wanted = {job_id(feed.run(make_job(f"rows {index}", dataset="killed"))): 1 for index in range(12)}
     home.mkdir(parents=True)
-    env = {"TIDEMILL_DAGSTER_GATEWAY": address, "TIDEMILL_DAGSTER_INTERVAL_SECONDS": "1"}
-    jobs = [live_feed.run(make_job(f"rows {index}", dataset="killed")) for index in range(20)]
-    from dagster import DagsterInstance
-
-    from tests.dagster_defs.stored import job_ids, materializations
-
-    with started("daemon", home, env) as child:
-        wait_until((home / "dagster.yaml").exists, "the launcher")
-        with DagsterInstance.from_config(str(home)) as instance:
-            wait_until(lambda: len(materializations(instance)) > 3, "the first materialisations")
-            stop(child, signal.SIGKILL)
-            with started("daemon", home, env):
-                wanted = {job_id(job) for job in jobs}
-                wait_until(lambda: wanted <= set(job_ids(materializations(instance))), "all materialisations")
-            assert set(job_ids(materializations(instance)).values()) == {1}
+    with serving(FakeGateway(feed)) as gateway:
+        env = {"TIDEMILL_DAGSTER_GATEWAY": gateway, "TIDEMILL_DAGSTER_INTERVAL_SECONDS": "1"}
+        with started("daemon", home, env) as child:
+            wait_until((home / ".storage-created").exists, "the launcher")
+            with dg.DagsterInstance.from_config(str(home)) as instance:
+                wait_until(lambda: len(materializations(instance)) > 2, "the first materialisations")
+                stop(child, signal.SIGKILL)
+                with started("daemon", home, env):
+                    wait_until(lambda: set(wanted) <= set(job_ids(materializations(instance))), "the others")
+                    feed.run(make_job("marker", dataset="marker"))
+                    wait_until(lambda: len(materializations(instance)) > len(wanted), "a job reported after them")
+                reported = job_ids(materializations(instance))
+    assert {job: reported[job] for job in wanted} == wanted
 
 
-def test_sigterm_ends_the_webserver_and_its_code_server(tmp_path: Path, address: str) -> None:
+def test_sigterm_ends_the_webserver_and_its_code_server(tmp_path: Path, live_address: str) -> None:
     home = tmp_path / "tidemill" / "dagster"
     home.mkdir(parents=True)
-    with started("daemon", home, {"TIDEMILL_DAGSTER_GATEWAY": address}) as child:
+    with started("daemon", home, {"TIDEMILL_DAGSTER_GATEWAY": live_address}) as child:
         wait_until((home / "history").exists, "the daemon's storage")
         child.terminate()
         child.wait(30)

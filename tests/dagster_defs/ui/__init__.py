@@ -1,0 +1,1 @@
+"""A real Chromium for Dagster's UI, installed without root."""
