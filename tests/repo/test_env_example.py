@@ -1,6 +1,7 @@
 """`.env.example` has every variable of every settings class, each with a meaning and an example."""
 
 import re
+from pathlib import Path
 
 import pytest
 from pydantic_settings import BaseSettings
@@ -56,7 +57,7 @@ def test_every_variable_that_the_code_names_is_in_the_file() -> None:
 
 @pytest.mark.parametrize("change", ["#TIDEMILL_GATEWAY_ADDRESS=127.0.0.1:7070", "TIDEMILL_GATEWAY_KEY_PEPPER="])
 def test_a_change_by_hand_is_found(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
 ) -> None:
     copy = tmp_path / ".env.example"
     copy.write_text(env_example.text().replace(change, "# gone"))

@@ -5,6 +5,7 @@ import json
 from examples import build_prompts
 from scripts.tracked import ROOT
 from tidemill.client.jsonl import check_file, open_input, read_lines
+from tidemill.client.requests import Endpoint
 from tidemill.tiny_model import WINDOW
 
 PROMPTS = ROOT / "examples" / "prompts.jsonl"
@@ -18,7 +19,8 @@ def test_the_prompts_are_what_the_script_writes() -> None:
 def test_there_are_two_hundred_and_no_two_are_alike() -> None:
     bodies = [json.dumps(json.loads(line)["body"]["messages"]) for line in PROMPTS.read_text().splitlines()]
     assert len(bodies) == len(set(bodies)) == 200
-    assert check_file(PROMPTS).rows == 200
+    summary = check_file(PROMPTS)
+    assert (summary.rows, summary.endpoints, summary.models) == (200, {Endpoint.CHAT}, frozenset())
 
 
 def test_each_fits_a_byte_level_window_with_its_answer() -> None:
@@ -40,4 +42,13 @@ def test_each_text_names_its_source() -> None:
 
 
 def test_the_plain_examples_are_valid() -> None:
-    assert check_file(ROOT / "examples" / "plain.jsonl").rows == 4
+    summary = check_file(ROOT / "examples" / "plain.jsonl")
+    assert (summary.rows, summary.endpoints) == (4, {Endpoint.COMPLETION})
+
+
+def test_the_client_program_is_short_and_is_the_one_in_the_readme() -> None:
+    source = (ROOT / "examples" / "client_ten_lines.py").read_text()
+    compile(source, "client_ten_lines.py", "exec")
+    program = source.partition('"""\n\n')[2]
+    assert len([line for line in program.splitlines() if line.strip()]) <= 10
+    assert f"```python\n{program}```" in (ROOT / "README.md").read_text()
