@@ -3,7 +3,18 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HEADS", "HEAD_SIZE", "HIDDEN", "INTERMEDIATE", "LAYERS", "ROPE_BASE", "WINDOW", "tensors"]
+__all__ = [
+    "HEADS",
+    "HEAD_SIZE",
+    "HIDDEN",
+    "INTERMEDIATE",
+    "LAYERS",
+    "OFFSETS",
+    "ROPE_BASE",
+    "WINDOW",
+    "attention_scores",
+    "tensors",
+]
 
 HIDDEN, HEADS, HEAD_SIZE, LAYERS, INTERMEDIATE = 128, 2, 64, 2, 128
 WINDOW, ROPE_BASE = 2048, 10000.0
@@ -16,7 +27,7 @@ _BLOCK = 32
 _TOKEN, _SEEN, _PRODUCT, _FAR = (range(start, start + _BLOCK) for start in range(0, HIDDEN, _BLOCK))
 _FREE = list(_TOKEN)[1:]
 # How far back each head looks, in tokens. A chat's template ends with 13 fixed tokens: the second layer reaches over.
-_OFFSETS = ((1, 7), (29, 131))
+OFFSETS = ((1, 7), (29, 131))
 _FREQUENCIES = 10  # rotary pairs that attention uses: enough to single out one position in the window
 _SHARPNESS = 40.0  # attention scores of two positions differ by 15 at least: softmax is one-hot in float32
 _LOGIT_SCALE = 0.25
@@ -31,12 +42,20 @@ def tensors(seed: int, vocabulary: int, end_of_turn: int) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     weights = {"model.embed_tokens.weight": _embedding(rng, vocabulary)}
     weights |= _layer(rng, 0, _FREE, [*_SEEN], _filled(1))
-    weights |= _products(rng, 0, _FREE, [*_SEEN], [*_PRODUCT], _filled(2), gain=1.0)
+    weights |= _products(rng, 0, _FREE, [*_SEEN], [*_PRODUCT], size=_filled(2), gain=1.0)
     weights |= _layer(rng, 1, [*_FREE, *_PRODUCT], [*_FAR], _filled(3))
-    weights |= _products(rng, 1, [*_PRODUCT], [*_FAR], _FREE, _filled(4), gain=2.0)
+    weights |= _products(rng, 1, [*_PRODUCT], [*_FAR], _FREE, size=_filled(4), gain=2.0)
     weights["model.norm.weight"] = np.ones(HIDDEN, np.float32)
     weights["lm_head.weight"] = _head(rng, vocabulary, end_of_turn)
     return weights
+
+
+def attention_scores(offset: int) -> Array:
+    """Score of each distance back, in tokens, for a head that looks `offset` tokens back."""
+    angles = ROPE_BASE ** (-np.arange(_FREQUENCIES) / (HEAD_SIZE // 2))
+    distances = np.arange(WINDOW) - offset
+    scores = np.cos(np.outer(distances, angles)).sum(axis=1) * _SHARPNESS**2 / np.sqrt(HEAD_SIZE)
+    return scores.astype(np.float32)
 
 
 def _filled(blocks: int) -> float:
@@ -77,7 +96,7 @@ def _layer(
         for slot, (target, source) in enumerate(zip(half, rng.choice(sources, len(half), replace=False), strict=True)):
             value[head * HEAD_SIZE + slot, source] = 1.0 / size
             output[target, head * HEAD_SIZE + slot] = _signs(rng, 1)[0]
-    query = np.concatenate([_query(offset) for offset in _OFFSETS[index]])
+    query = np.concatenate([_query(offset) for offset in OFFSETS[index]])
     none = np.zeros((HIDDEN, HIDDEN), np.float32)
     return {
         f"{prefix}.input_layernorm.weight": np.ones(HIDDEN, np.float32),
@@ -108,6 +127,7 @@ def _products(
     left: list[int],
     right: list[int],
     targets: list[int],
+    *,
     size: float,
     gain: float,
 ) -> dict[str, Array]:

@@ -43,3 +43,5 @@ def _prepare_cpu() -> None:
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     # Ray would give each worker as many threads as it reserves CPUs, which is none for an engine.
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    # Threads that spin at barriers take the cores from Ray, Dagster and the other processes of a small machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -81,6 +81,7 @@ class Guard:
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-S", str(Path(__file__)), owner.home],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             env=environment,
             start_new_session=True,
         )

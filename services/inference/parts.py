@@ -123,7 +123,7 @@ class PartWriter:
             if not (self.done | rows) & bit:
                 rows |= bit
                 wanted.append((index, position))
-        return table.take([position for _, position in sorted(wanted)]), rows
+        return table.take(pa.array([position for _, position in sorted(wanted)], pa.int64())), rows
 
     async def _write(self, table: Any, rows: int) -> records_pb2.PartRef:
         fence = self._held.lease.fence

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -177,7 +177,7 @@ class World:
 
 
 @contextlib.contextmanager
-def world(home: Path, **settings: str) -> Iterator[World]:
+def world(home: Path, **settings: str) -> Generator[World]:
     """A scheduler on a memory ledger, and nothing left of anything at the end."""
     named = {f"TIDEMILL_SCHEDULER_{key.upper()}": value for key, value in settings.items()}
     base = {

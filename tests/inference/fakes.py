@@ -1,0 +1,45 @@
+"""A scheduler for one lease, in memory: what `SchedulerLink` does, without a process behind it."""
+
+import asyncio
+
+from services.inference.link import LeaseVoidError
+from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import records_pb2
+from tidemill.internal.v1 import scheduler_service_pb2 as pb
+
+__all__ = ["FakeScheduler"]
+
+
+class FakeScheduler:
+    """Keeps parts and the finish; `refuse` is raised by the next commits in turn."""
+
+    def __init__(self, segments: list[records_pb2.SegmentRef]) -> None:
+        self._segments = segments
+        self.committed: list[records_pb2.PartRef] = []
+        self.finished: list[pb.FinishJobRequest] = []
+        self.refuse: list[TidemillError] = []
+
+    async def segments(self, job: str, void: asyncio.Event) -> list[records_pb2.SegmentRef]:
+        return self._segments
+
+    async def parts(self, job: str, void: asyncio.Event) -> list[records_pb2.PartRef]:
+        return self.committed
+
+    async def commit(self, request: pb.CommitPartRequest, void: asyncio.Event) -> pb.CommitPartResponse:
+        if void.is_set():
+            raise LeaseVoidError("void")
+        if self.refuse:
+            raise self.refuse.pop()
+        taken = sum(int.from_bytes(part.row_bitmap, "little") for part in self.committed if _same(part, request.part))
+        if taken & int.from_bytes(request.part.row_bitmap, "little"):
+            raise TidemillError(Reason.PART_CONFLICT, "a row has a result already")
+        self.committed.append(request.part)
+        return pb.CommitPartResponse()
+
+    async def finish(self, request: pb.FinishJobRequest, void: asyncio.Event) -> records_pb2.JobRecord:
+        self.finished.append(request)
+        return records_pb2.JobRecord()
+
+
+def _same(left: records_pb2.PartRef, right: records_pb2.PartRef) -> bool:
+    return left.chunk_start == right.chunk_start

@@ -1,0 +1,70 @@
+"""What is known of a model before any engine loads it."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from services.inference.models import Catalog, ModelUnusableError, engine_build
+from services.inference.settings import ModelSource
+from services.inference.weights import WeightDigests, fingerprint
+from tidemill.store import ObjectStore, open_store
+from tidemill.tiny_model import CHAT_TEMPLATE, make_tiny
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store((tmp_path / "store").as_uri())
+
+
+def catalog(store: ObjectStore, tmp_path: Path, source: str, cap: int = 8192) -> Catalog:
+    return Catalog([ModelSource("m", source)], store, WeightDigests(tmp_path / "digests.json"), cap)
+
+
+def test_a_local_model_is_described_whole(store: ObjectStore, tmp_path: Path) -> None:
+    make_tiny(tmp_path / "tiny")
+    files = catalog(store, tmp_path, str(tmp_path / "tiny")).fetch("m")
+    assert (files.window, files.dtype, files.template) == (2048, "float32", CHAT_TEMPLATE)
+    assert len(files.digest) == 64
+    assert store.get(files.tokenizer_key) == (tmp_path / "tiny/tokenizer.json").read_bytes()
+    assert files.tokenizer_key == f"models/{files.tokenizer_sha256}/tokenizer.json"
+
+
+def test_the_cap_bounds_the_window(store: ObjectStore, tmp_path: Path) -> None:
+    make_tiny(tmp_path / "tiny")
+    assert catalog(store, tmp_path, str(tmp_path / "tiny"), cap=512).describe("m").window == 512
+
+
+def test_a_digest_is_taken_once_until_the_file_changes(tmp_path: Path) -> None:
+    make_tiny(tmp_path / "tiny")
+    digests, folder = WeightDigests(tmp_path / "digests.json"), tmp_path / "tiny"
+    first = digests.digest(folder, fingerprint(folder))
+    cached = json.loads((tmp_path / "digests.json").read_text())
+    assert len(cached) == 1
+    weights = folder / "model.safetensors"
+    before = weights.stat()
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert digests.digest(folder, fingerprint(folder)) == first, "same path, size and time: not read again"
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert digests.digest(folder, fingerprint(folder)) != first
+
+
+def test_a_model_without_weights_is_unusable(store: ObjectStore, tmp_path: Path) -> None:
+    make_tiny(tmp_path / "tiny")
+    (tmp_path / "tiny/model.safetensors").unlink()
+    assert catalog(store, tmp_path, str(tmp_path / "tiny")).describe("m").digest == ""
+    with pytest.raises(ModelUnusableError, match="no weight files"):
+        catalog(store, tmp_path, str(tmp_path / "tiny")).fetch("m")
+
+
+def test_an_unknown_name_is_unusable(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelUnusableError, match="neither a folder here nor a model"):
+        catalog(store, tmp_path, "nobody/nothing").describe("m")
+
+
+def test_the_engine_build_names_version_and_device() -> None:
+    assert engine_build("cpu").startswith("vllm ")
+    assert engine_build("cpu").endswith("(cpu)")

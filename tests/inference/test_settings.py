@@ -1,0 +1,35 @@
+"""Which models are offered."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from services.inference.settings import InferenceSettings, ModelSource, parse_models
+from tidemill.config import CommonSettings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tiny=/models/tiny, Qwen/Qwen2.5-0.5B-Instruct",
+        '[{"id":"tiny","path":"/models/tiny"},{"id":"Qwen/Qwen2.5-0.5B-Instruct","path":"Qwen/Qwen2.5-0.5B-Instruct"}]',
+    ],
+)
+def test_models_are_pairs_or_json(text: str) -> None:
+    hub = "Qwen/Qwen2.5-0.5B-Instruct"
+    assert parse_models(text) == (ModelSource("tiny", "/models/tiny"), ModelSource(hub, hub))
+
+
+@pytest.mark.parametrize("text", ["a=/x,a=/y", "=/x", "[{]"])
+def test_bad_models_are_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        InferenceSettings(models=text)
+
+
+def test_the_ray_folder_is_short_and_of_the_home(tmp_path: Path) -> None:
+    settings = InferenceSettings()
+    one = settings.ray_options(CommonSettings(home=tmp_path / ("x" * 200)))
+    other = settings.ray_options(CommonSettings(home=tmp_path))
+    assert one.folder != other.folder
+    assert len(str(one.folder)) < 40
