@@ -1,4 +1,4 @@
-"""What the documents name exists: commands and their options, make targets, RPCs, metrics, variables, parameters."""
+"""What the documents list is what there is: commands with options, metrics, variables, parameters, decisions."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ import typer
 from scripts.env_example import OTHERS, SECTIONS, variables
 from tidemill.cli.main import app
 from tidemill.client.parameters import PARAMETERS
-from tidemill.v1 import job_service_pb2, model_service_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md")]
@@ -56,24 +55,6 @@ def test_commands_and_their_options_exist(line: str) -> None:
 
 def test_the_documents_name_commands_at_all() -> None:
     assert len(commands()) >= 10
-
-
-def test_make_targets_exist() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {word for item in every_snippet() if item.startswith("make ") for word in item.split()[1:]}
-    assert {word for word in named if word.islower() and word.isalpha()} <= targets
-
-
-def test_rpcs_exist() -> None:
-    services = [
-        *job_service_pb2.DESCRIPTOR.services_by_name.values(),
-        *model_service_pb2.DESCRIPTOR.services_by_name.values(),
-    ]
-    known = {f"{service.full_name}/{method.name}" for service in services for method in service.methods}
-    readme = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"tidemill\.v1\.\w+/\w+", readme))
-    assert len(named) >= 3
-    assert named <= known
 
 
 def test_operations_lists_every_metric_and_no_other() -> None:
