@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidemill.cli.console import emit, note
+from tidemill.cli.console import emit, error, note
+from tidemill.cli.exit_codes import ExitCode
 from tidemill.cli.up import QWEN, AnyPort, Engine, Model, introduce, make_options, report
 
 if TYPE_CHECKING:
@@ -144,7 +145,6 @@ def _print_pages(service: "Running", job: "job_pb2.Job", answers: Path) -> None:
 
 def _conclude(job: "job_pb2.Job", rows: int, materializations: int, seconds: float) -> None:
     from tidemill.client import state_name
-    from tidemill.errors import Reason, TidemillError
 
     counts = job.row_counts
     figures = (
@@ -153,5 +153,6 @@ def _conclude(job: "job_pb2.Job", rows: int, materializations: int, seconds: flo
     )
     well = state_name(job) == "SUCCEEDED" and counts.total == counts.succeeded == rows and materializations == 1
     if not well:
-        raise TidemillError(Reason.INTERNAL, f"demo failed: state={state_name(job)} expected_rows={rows} {figures}")
+        error(f"demo failed: state={state_name(job)} expected_rows={rows} {figures}")
+        raise typer.Exit(ExitCode.NOT_ALL_WELL)
     emit(f"demo ok: {figures}")

@@ -7,7 +7,7 @@ from tidemill.errors import Reason
 HELP = (
     "Exit status: 0 all well; 1 finished, but not all well (rows failed, the job did not succeed, doctor found a "
     "fault); 2 wrong usage or input, nothing was run; 3 the service could not be reached or refused; 128+N ended by "
-    "signal N."
+    "signal N (the usual end of `up`, which is 0 then)."
 )
 
 

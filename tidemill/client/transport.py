@@ -141,4 +141,5 @@ class Backoff:
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())[:120]
+    # gRPC's text is a chain of causes; the last one says it.
+    return " ".join(text.split()).rpartition(": ")[2][:120]

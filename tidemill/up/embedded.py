@@ -59,8 +59,8 @@ class Running:
         return self.chosen.address("dagster") if self.chosen.dagster else None
 
 
-class Interrupted(Exception):  # noqa: N818 - a request, not an error
-    """A signal asked the program to end."""
+class Interrupted(BaseException):
+    """A signal asked the program to end; no handler of errors may swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

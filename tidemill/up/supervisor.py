@@ -27,7 +27,7 @@ class Supervisor:
         self._timing = timing or Timing()
         self.children = {spec.name: Child(spec, self._timing, report) for spec in specs}
         self._changed = threading.Condition()
-        self._stopping = self._killing = False
+        self._stopping = self._killing = self._crashed = False
         self._foreign: frozenset[int] = frozenset()
         # Not a daemon: the kernel kills the shims when the thread that started them ends.
         self._thread = threading.Thread(target=self._run, name="supervisor")
@@ -49,6 +49,7 @@ class Supervisor:
             while not all(child.ready for child in wanted):
                 self._raise_failure()
                 if self._stopping:
+                    self._raise_crash()
                     raise TidemillError(Reason.CANCELLED, "stopped while starting")
                 if time.monotonic() > end:
                     _raise_timeout(wanted, timeout)
@@ -59,6 +60,11 @@ class Supervisor:
         with self._changed:
             while not self._stopping:
                 self._changed.wait(0.5)
+        self._raise_crash()
+
+    def _raise_crash(self) -> None:
+        if self._crashed:
+            raise TidemillError(Reason.INTERNAL, "the supervisor itself failed, see above; everything was stopped")
 
     def _raise_failure(self) -> None:
         for child in self.children.values():
@@ -85,7 +91,12 @@ class Supervisor:
                 self._look()
                 time.sleep(self._timing.tick)
             self._end_groups()
+        except BaseException:
+            self._crashed = True
+            raise
         finally:
+            # A fault of the supervisor's own must not leave processes without one.
+            self._stopping = True
             self._end_everything()
 
     def _look(self) -> None:
