@@ -1,0 +1,259 @@
+"""The real thing: scheduler, Ray Data and vLLM on CPU. One engine serves the whole module; the faults come last."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from services.inference import orphans
+from tests.inference.processes import Service, World, wait_until, world
+from tests.inference.rows import chat, prompt
+from tidemill.internal.v1 import records_pb2
+from tidemill.internal.v1 import scheduler_service_pb2 as pb
+from tidemill.segments import ResultRow
+from tidemill.tiny_model import make_tiny
+from tidemill.v1 import job_pb2, model_service_pb2, row_pb2
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
+
+TOKENS = 24
+LOAD_SECONDS = 240.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    make_tiny(folder / "tiny")
+    make_tiny(folder / "broken")
+    (folder / "broken/model.safetensors").write_bytes(b"not weights")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(home: Path) -> Iterator[World]:
+    with world(home, lease_seconds="5", chunk_rows="64") as found:
+        start(found)
+        yield found
+
+
+def start(stack: World) -> Service:
+    """An inference process with its engine warm."""
+    service = stack.inference(f"tiny={stack.home}/tiny,broken={stack.home}/broken", preload="tiny", part_seconds="0.3")
+    wait_until(lambda: loaded(stack), LOAD_SECONDS)
+    return service
+
+
+def loaded(stack: World) -> bool:
+    report = stack.model("tiny")
+    return report is not None and report.state == model_service_pb2.MODEL_STATE_LOADED
+
+
+def prompts(count: int, **sampling: Any) -> list[row_pb2.Row]:
+    return [
+        prompt(f"p{index}", f"Say something of the {index}th day at sea, {'long ago ' * (index % 7)}", **sampling)
+        for index in range(count)
+    ]
+
+
+def bare_texts(home: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """What vLLM answers by itself."""
+    command = [sys.executable, "tests/inference/bare_vllm.py", str(home / "tiny")]
+    done = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def succeeded(stack: World, name: str, seconds: float = LOAD_SECONDS) -> list[ResultRow]:
+    """The results of a job that must succeed, each row exactly once."""
+    job = stack.ended(name, seconds)
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    results = stack.results(name)
+    assert [row.row_index for row in results] == list(range(job.row_counts.total))
+    return results
+
+
+def test_greedy_answers_equal_those_of_bare_vllm(stack: World) -> None:
+    asked: list[dict[str, Any]] = []
+    rows: list[row_pb2.Row] = []
+    for index in range(40):
+        text = f"{'Again and ' * (index % 5)}tell me of number {index * 37} and {hashlib.sha256(bytes([index])).hexdigest()}"
+        kind = chat if index % 2 else prompt
+        rows.append(kind(f"r{index}", text, temperature=0, max_tokens=TOKENS))
+        asked.append({"chat" if index % 2 else "prompt": text, "max_tokens": TOKENS})
+    results = succeeded(stack, stack.submit(rows))
+    expected = bare_texts(stack.home, asked)
+    assert [row.text for row in results] == expected
+    assert len(set(expected)) > 25
+    first = results[0]
+    assert first.finish_reason in ("stop", "length")
+    assert first.engine_build.startswith("vllm ")
+    assert first.prompt_tokens == len(asked[0]["prompt"].encode())
+    assert 0 < first.output_tokens <= TOKENS
+    assert len(first.model_digest) == 64
+
+
+def test_defaults_of_the_job_apply_and_rows_override_them(stack: World) -> None:
+    rows = [prompt("a", "One"), prompt("b", "One", max_tokens=3)]
+    sampling = row_pb2.SamplingParams(temperature=0, max_tokens=9)
+    results = succeeded(stack, stack.submit(rows, sampling=sampling))
+    assert [row.output_tokens for row in results] == [9, 3]
+
+
+def test_stop_strings_end_the_answer(stack: World) -> None:
+    whole = succeeded(stack, stack.submit([prompt("a", "Stop here", temperature=0, max_tokens=60)]))[0]
+    assert len(whole.text) > 6
+    stop = whole.text[4:6]
+    cut = succeeded(stack, stack.submit([prompt("a", "Stop here", temperature=0, max_tokens=60, stop=[stop])]))[0]
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert cut.finish_reason == "stop"
+
+
+def test_a_seed_makes_sampling_repeatable(stack: World) -> None:
+    rows = [prompt(str(index), "Roll the dice", temperature=1.5, seed=7, max_tokens=TOKENS) for index in range(2)]
+    rows.append(prompt("other", "Roll the dice", temperature=1.5, seed=8, max_tokens=TOKENS))
+    first, second, other = (row.text for row in succeeded(stack, stack.submit(rows)))
+    assert first == second != other
+
+
+def test_bad_rows_are_error_rows_and_disturb_no_other(stack: World) -> None:
+    rows = [
+        prompt("long", "x" * 3000, temperature=0),
+        prompt("greedy", "short", temperature=0, max_tokens=2048),
+        prompt("good", "short", temperature=0, max_tokens=5),
+        prompt("hot", "short", temperature=-1.0, max_tokens=5),
+    ]
+    name = stack.submit(rows)
+    results = succeeded(stack, name)
+    assert [row.error_code for row in results] == ["PROMPT_TOO_LONG", "PROMPT_TOO_LONG", "", "ENGINE_REFUSED"]
+    assert "3000" in results[0].error_message
+    assert "2048" in results[0].error_message
+    assert "2053" in results[1].error_message
+    assert results[2].text
+    counts = stack.job(name).row_counts
+    assert (counts.succeeded, counts.failed) == (1, 3)
+
+
+def test_a_small_job_on_a_warm_engine_is_quick(stack: World) -> None:
+    rows = prompts(64, temperature=0, max_tokens=16)
+    succeeded(stack, stack.submit(rows))
+    seconds: list[float] = []
+    for _ in range(3):
+        began = time.monotonic()
+        succeeded(stack, stack.submit(rows))
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) < 2, seconds
+
+
+def test_spans_join_the_trace_of_the_job(stack: World) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    succeeded(stack, stack.submit(prompts(3, max_tokens=4), traceparent=f"00-{trace}-b7ad6b7169203331-01"))
+
+    def exported() -> set[str] | None:
+        lines = (stack.home / "telemetry/inference.spans.jsonl").read_text().splitlines()
+        spans = [json.loads(line) for line in lines if trace in line]
+        names = {span["name"] for span in spans}
+        wanted = {"inference.chunk", "inference.engine", "inference.commit", "inference.finalise"}
+        return names if wanted <= names else None
+
+    wait_until(exported, 30)
+
+
+def test_a_cancelled_job_stops_at_the_engine(stack: World) -> None:
+    name = stack.submit(prompts(600, temperature=1, max_tokens=1800))
+    wait_until(lambda: stack.job(name).state == job_pb2.JOB_STATE_RUNNING)
+    stack.stub.CancelJob(pb.CancelJobRequest(job=name))
+    job = stack.ended(name, 60)
+    assert job.state == job_pb2.JOB_STATE_CANCELLED
+    assert job.row_counts.cancelled > 0
+    results = stack.results(name)
+    assert [row.row_index for row in results] == list(range(600))
+    assert {row.error_code for row in results} <= {"", "JOB_CANCELLED"}
+    began = time.monotonic()
+    succeeded(stack, stack.submit(prompts(8, temperature=0, max_tokens=8)))
+    assert time.monotonic() - began < 30, "the engine is free again"
+
+
+def test_a_model_that_does_not_load_is_failed_with_its_reason(stack: World) -> None:
+    name = stack.submit(prompts(2), model="broken")
+
+    def failed() -> records_pb2.ModelReport | None:
+        report = stack.model("broken")
+        return report if report and report.state == model_service_pb2.MODEL_STATE_FAILED else None
+
+    report = wait_until(failed, LOAD_SECONDS)
+    assert report.message
+    stack.stub.CancelJob(pb.CancelJobRequest(job=name))
+    stack.ended(name, 60)
+    assert loaded(stack), "other models are not disturbed"
+
+
+def test_changed_weights_are_refused(stack: World) -> None:
+    weights = stack.home / "tiny/model.safetensors"
+    before = weights.stat()
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    try:
+        job = stack.ended(stack.submit(prompts(2)))
+    finally:
+        os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert job.state == job_pb2.JOB_STATE_FAILED
+    assert job.error_reason == "MODEL_WEIGHTS_CHANGED"
+    assert {row.error_code for row in stack.results(job.spec.name)} == {"MODEL_WEIGHTS_CHANGED"}
+
+
+def test_dedicated_mode_answers_alike(stack: World) -> None:
+    rows = [
+        *prompts(10, temperature=0, max_tokens=TOKENS),
+        chat("chat", "And you?", temperature=0, max_tokens=TOKENS, stop=["zzz"]),
+        prompt("seeded", "Roll", temperature=0, max_tokens=4, seed=5),
+        prompt("long", "x" * 3000),
+    ]
+    shared = succeeded(stack, stack.submit(rows))
+    dedicated = succeeded(stack, stack.submit(rows, mode=job_pb2.EXECUTION_MODE_DEDICATED), 400)
+    assert [(row.text, row.error_code) for row in dedicated] == [(row.text, row.error_code) for row in shared]
+    assert {row.finish_reason for row in dedicated} == {""}
+    tokens = [(row.prompt_tokens, row.output_tokens) for row in shared]
+    assert [(row.prompt_tokens, row.output_tokens) for row in dedicated] == tokens
+
+
+def test_a_killed_engine_is_replaced(stack: World) -> None:
+    name = stack.submit(prompts(400, temperature=0, max_tokens=160))
+    wait_until(lambda: stack.job(name).row_counts.succeeded > 0)
+    engine_core(stack.services[-1]).kill()
+    results = succeeded(stack, name)
+    again = succeeded(stack, stack.submit(prompts(400, temperature=0, max_tokens=160)))
+    assert [row.text for row in results] == [row.text for row in again]
+
+
+def engine_core(service: Service) -> psutil.Process:
+    family = psutil.Process(service.process.pid).children(recursive=True)
+    return next(item for item in family if "EngineCore" in " ".join(item.cmdline()))
+
+
+def test_a_killed_worker_leaves_nothing_and_loses_nothing(stack: World) -> None:
+    name = stack.submit(prompts(400, temperature=0, max_tokens=160))
+    wait_until(lambda: stack.job(name).row_counts.succeeded > 0)
+    stack.services[-1].kill()
+    wait_until(lambda: not orphans.marked(stack.home), 30)
+    start(stack)
+    succeeded(stack, name)
+
+
+def test_sigterm_gives_work_back_and_leaves_nothing(stack: World) -> None:
+    name = stack.submit(prompts(600, temperature=1, max_tokens=1500))
+    wait_until(lambda: stack.job(name).row_counts.leased > 0)
+    service = stack.services[-1]
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(90) == 0
+    assert orphans.marked(stack.home) == []
+    counts = stack.job(name).row_counts
+    assert counts.leased == 0, "given back, not left to expire"
+    assert counts.pending > 0
