@@ -10,6 +10,7 @@ class FakeClock:
     def __init__(self) -> None:
         self.monotonic = 100.0
         self.wall = 1_000_000.0
+        self.looks = 0
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
@@ -18,4 +19,8 @@ class FakeClock:
 
     def clock(self) -> Clock:
         """The clock to inject."""
-        return Clock(lambda: int(self.wall * SECOND), lambda: self.monotonic)
+        return Clock(lambda: int(self.wall * SECOND), self._look)
+
+    def _look(self) -> float:
+        self.looks += 1
+        return self.monotonic

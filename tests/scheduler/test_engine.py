@@ -105,6 +105,8 @@ async def test_a_failed_append_is_answered_unavailable_and_leaves_no_trace(engin
     with pytest.raises(TidemillError) as caught:
         await engine.execute(create(2))
     assert caught.value.reason is Reason.LEDGER_WRITE_FAILED
+    assert set(engine.state.jobs) == {builders.job_name(1)}
+    assert engine.failure is None
     assert await engine.execute(known_jobs) == {builders.job_name(1)}
     await engine.execute(create(2))
     recount.check(engine.state)

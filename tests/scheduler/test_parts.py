@@ -63,6 +63,15 @@ def test_parts_accumulate_until_the_job_is_done():
     recount.check(desk.state)
 
 
+def test_the_engine_shown_is_that_of_the_first_result():
+    desk, lease = leased()
+    desk.commit(builders.part(lease, {0}))
+    other = builders.part(lease, {1}, number=1)
+    other.model_digest, other.engine_build = "d2", "vllm other"
+    desk.commit(other)
+    assert (desk.view().model_digest, desk.view().engine_build) == ("d1", "vllm test")
+
+
 def test_result_offsets_follow_commit_order():
     desk = Desk()
     desk.queue(rows=[25])

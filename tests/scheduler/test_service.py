@@ -93,6 +93,19 @@ async def test_a_waiting_worker_wakes_on_returned_work_and_freed_caps():
         assert (third.chunk_start, third.attempt) == (10, 1)
 
 
+async def test_a_waiting_worker_does_not_spin():
+    time = FakeClock()
+    async with running(time=time) as desk:
+        poll = asyncio.create_task(desk.lease(wait=30))
+        await asyncio.wait([poll], timeout=0.05)
+        await desk.queue(builders.spec(model="other"))
+        time.looks = 0
+        done, _ = await asyncio.wait([poll], timeout=0.1)
+        assert not done
+        assert time.looks < 20
+        poll.cancel()
+
+
 async def test_work_granted_to_a_call_that_ended_goes_back():
     ledger = FakeLedger()
     async with running(ledger) as desk:
@@ -122,6 +135,7 @@ async def test_a_lease_not_extended_expires_and_one_extended_does_not():
         desk.wake_timer()
         await until(lambda: is_void(desk, lost))
         assert await desk.extend([kept, lost]) == [lost.fence]
+        assert lost.fence not in desk.scheduler.leases.due(time.monotonic)
         assert (await refused(desk.commit(builders.part(lost, {1})))).reason is Reason.STALE_FENCE
         await desk.commit(builders.part(kept, {1}))
 
@@ -322,6 +336,10 @@ async def test_a_restart_keeps_everything_but_the_time_of_leases(tmp_path: Path)
         assert await desk.extend([lease]) == []
         assert (await desk.commit(builders.part(lease, {0, 1}))).duplicate
         await desk.commit(builders.part(lease, {2}, number=1))
+    async with running(SqliteLedger(path), time=time) as desk:
+        time.advance(15.5)
+        desk.wake_timer()
+        await until(lambda: is_void(desk, lease))
 
 
 async def test_a_failed_append_grants_nothing():

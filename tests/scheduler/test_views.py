@@ -79,6 +79,16 @@ def test_the_estimate_follows_the_rate_of_results():
     assert views.finish_ns(desk.job()) is None
 
 
+def test_parts_of_one_moment_have_no_rate_of_their_own():
+    desk = Desk()
+    desk.queue(rows=[30])
+    (lease,) = desk.lease()
+    desk.now = 1100
+    desk.commit(builders.part(lease, set(range(5))))
+    desk.commit(builders.part(lease, set(range(5, 10)), number=1))
+    assert views.finish_ns(desk.job()) == 1300 * SECOND
+
+
 def test_a_loading_model_shows_as_a_phase():
     desk = Desk()
     desk.queue()
