@@ -9,7 +9,7 @@ def partition_page(url: str, partition: str, screenshot: str | None = None) -> P
     """A partition of `outputs`, with its metadata."""
     address = f"{url}/assets/outputs?view=partitions&partition={quote(partition, safe='')}"
     return Page(
-        address, ["Materialized", "model_digest", "sample_results"], screenshot=screenshot, width=1500, height=1380
+        address, ["Materialized", "model_digest", "sample_results"], screenshot=screenshot, width=1640, height=1660
     )
 
 
