@@ -48,7 +48,7 @@ def demo(
     # A fault in the file shows before anything is started.
     check_file(prompts)
     try:
-        with running(options, report) as service:
+        with running(options, report, note) as service:
             source = open_source(str(prompts), service.chosen.models[0].id)
             finish = _run(service, source, folder / "demo-answers.jsonl")
             if keep:

@@ -45,7 +45,7 @@ def up(
 
     options = make_options(home or home_folder(), model, engine, dagster=not no_dagster, any_port=any_port)
     try:
-        with running(options, report) as service:
+        with running(options, report, note) as service:
             introduce(service)
             note("running; Ctrl-C stops everything")
             service.supervisor.wait()
@@ -73,7 +73,7 @@ def report(event: "Event") -> None:
     from tidemill.client.durations import format_duration
 
     text = f" {event.text}" if event.text else ""
-    took = f" ({format_duration(event.seconds)})" if event.kind == "ready" else ""
+    took = f" ({format_duration(event.seconds)})" if event.kind in ("ready", "waiting") else ""
     note(f"{event.name:<18} {event.kind}{text}{took}")
 
 

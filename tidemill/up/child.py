@@ -29,6 +29,7 @@ class Child:
         self._start_at: float | None = 0.0
         self._started = 0.0
         self._kill_at: float | None = None
+        self._reported = 0.0
 
     @property
     def running(self) -> bool:
@@ -90,15 +91,23 @@ class Child:
                 start_new_session=True,
             )
         self._started, self._start_at, self._kill_at = time.monotonic(), None, None
+        self._reported = self._started
         self._report(Event(self.spec.name, EventKind.STARTING))
 
     def _check(self) -> None:
         waits_for = self.spec.check()
         if waits_for is not None:
             self.waits_for = waits_for
+            self._report_waiting()
             return
         self.ready = self._was_ready = True
         self._report(Event(self.spec.name, EventKind.READY, seconds=time.monotonic() - self._started))
+
+    def _report_waiting(self) -> None:
+        now = time.monotonic()
+        if now - self._reported >= self._timing.waiting:
+            self._reported = now
+            self._report(Event(self.spec.name, EventKind.WAITING, self.waits_for, now - self._started))
 
     def _press(self) -> None:
         if self._shim and self._kill_at is not None and time.monotonic() > self._kill_at:

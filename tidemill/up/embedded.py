@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from tidemill.errors import Reason, TidemillError
+from tidemill.up.downloads import DownloadProgress
 from tidemill.up.home import TENANT, Home
 from tidemill.up.ports import choose_ports
 from tidemill.up.services import EmbeddedSet, ModelSource, process_specs
@@ -68,10 +69,11 @@ class Interrupted(BaseException):
 
 
 @contextlib.contextmanager
-def running(options: UpOptions, report: Callable[[Event], None]) -> Generator[Running]:
+def running(options: UpOptions, report: Callable[[Event], None], tell: Callable[[str], None]) -> Generator[Running]:
     """The embedded set, ready for clients. Stops every process at the end and at SIGINT, SIGTERM and SIGHUP.
 
-    The signals are raised as `Interrupted`; a second one kills what is left. Call it from the main thread.
+    The signals are raised as `Interrupted`; a second one kills what is left. Call it from the main thread. `report`
+    gets what happens to processes, `tell` lines about downloads of models.
     """
     home = Home(options.home.absolute())
     home.prepare()
@@ -80,7 +82,7 @@ def running(options: UpOptions, report: Callable[[Event], None]) -> Generator[Ru
         chosen = _choose(options, home)
         api_key = home.development_key()
         supervisor = Supervisor(process_specs(chosen, api_key), report)
-        with _stopped_at_end(supervisor, home):
+        with _stopped_at_end(supervisor, home), DownloadProgress(home.logs / "inference.log", tell):
             supervisor.start()
             supervisor.wait_ready(START_SECONDS)
             _announce(chosen, api_key, supervisor)

@@ -44,6 +44,7 @@ class EventKind(StrEnum):
     """What happened to a process."""
 
     STARTING = "starting"
+    WAITING = "waiting"
     READY = "ready"
     EXITED = "exited"
     STOPPING = "stopping"
@@ -67,6 +68,7 @@ class Timing:
     Attributes:
         tick: between two looks at the processes.
         first_pause, longest_pause: before a restart, doubling in between.
+        waiting: between two reports that a process is not ready yet.
         healthy: a process that ran for so long starts again with the first pause.
         start_attempts: a process that dies so often before it was ever ready has failed.
     """
@@ -74,6 +76,7 @@ class Timing:
     tick: float = 0.1
     first_pause: float = 1.0
     longest_pause: float = 30.0
+    waiting: float = 10.0
     healthy: float = 60.0
     start_attempts: int = 3
 
