@@ -4,13 +4,22 @@ It reads the report of `--cov-branch --cov-report=json:build/coverage.json`; `ma
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 REPORT = Path("build/coverage.json")
+# With this variable in its environment a Python process measures itself.
+PROCESS_CONFIG = "COVERAGE_PROCESS_CONFIG"
+UNMEASURED = ("engine", "system")
+# Times nothing, and is the only test of `tidemill demo`.
+MEASURED = ("test_demo.py",)
 FLOORS = {"tidemill/": 90.0, "services/scheduler/core/": 90.0}
+
+
+_withheld: dict[str, str] = {}
 
 
 def branch_coverage(report: dict[str, Any], folder: str) -> float:
@@ -24,6 +33,16 @@ def reached() -> dict[str, float]:
     """Branch coverage of each folder that has a floor; nothing when the run ended before it was measured."""
     report = json.loads(REPORT.read_text()) if REPORT.exists() else None
     return {folder: branch_coverage(report, folder) for folder in FLOORS} if report else {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave the processes of engine and system tests alone: tracing would slow down what they time."""
+    if item.path.name in MEASURED or not any(item.get_closest_marker(name) for name in UNMEASURED):
+        os.environ.update(_withheld)
+        _withheld.clear()
+    elif PROCESS_CONFIG in os.environ:
+        _withheld[PROCESS_CONFIG] = os.environ.pop(PROCESS_CONFIG)
 
 
 def pytest_sessionstart() -> None:

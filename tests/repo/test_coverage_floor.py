@@ -15,6 +15,23 @@ CODE = "def f(x):\n    if x:\n        return 1\n    return 2\n"
 HALF = "from tidemill.m import f\n\ndef test_f():\n    assert f(True) == 1\n"
 WHOLE = HALF + "    assert f(False) == 2\n"
 
+ENVIRONMENT = f"""
+import os
+import pytest
+
+def test_first():
+    assert "{coverage_floor.PROCESS_CONFIG}" in os.environ
+
+@pytest.mark.system
+def test_second():
+    assert "{coverage_floor.PROCESS_CONFIG}" not in os.environ
+
+def test_third():
+    assert "{coverage_floor.PROCESS_CONFIG}" in os.environ
+"""
+QUIET = ("-o", "asyncio_default_fixture_loop_scope=function")
+pytest_plugins = ["pytester"]
+
 
 def summary(branches: int, covered: int) -> dict[str, dict[str, int]]:
     return {"summary": {"num_branches": branches, "covered_branches": covered}}
@@ -54,3 +71,12 @@ def test_a_run_below_the_floor_fails(tmp_path: Path, test: str, code: int) -> No
     figure = json.loads((tmp_path / "build" / "coverage.json").read_text())
     assert f"{coverage_floor.branch_coverage(figure, 'tidemill/'):6.1f} %" in finished.stdout
     assert finished.stdout.strip().splitlines()[-1].strip("= ").startswith("1 passed")
+
+
+def test_processes_of_system_tests_are_not_measured(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(coverage_floor.PROCESS_CONFIG, "seen")
+    pytester.makepyfile(ENVIRONMENT)
+    result = pytester.runpytest_inprocess(
+        "-p", "no:cacheprovider", "-p", "scripts.coverage_floor", "-o", "markers=system", *QUIET
+    )
+    result.assert_outcomes(passed=3)
