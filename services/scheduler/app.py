@@ -22,14 +22,13 @@ from services.scheduler.timer import Timer
 from services.scheduler.watching import JobWatch
 from services.scheduler.workers import Workers
 from tidemill import telemetry
-from tidemill.internal.v1 import records_pb2
+from tidemill.internal.v1 import ledger_pb2, records_pb2
 from tidemill.ops import Readiness
 
 log = telemetry.logger(__name__)
 
 # What may give a waiting worker something to do: new work, or room under a cap.
 _WAKING = frozenset({"job_sealed", "chunk_requeued", "finalise_requeued", "job_ending", "part_committed"})
-_LEASING = frozenset({"chunk_leased", "finalise_leased"})
 
 
 class Scheduler:
@@ -101,13 +100,24 @@ class Scheduler:
             self._work.fire()
             self._changes.fire_all()
         for event in events:
-            if event.WhichOneof("payload") in _LEASING:
-                self.leases.start(event.sequence, now)
+            self._time_lease(event, now)
         metrics.observe(state, events)
         if any(event.WhichOneof("payload") in _WAKING for event in events):
             self._work.fire()
         self._changes.fire({job_of(event) for event in events} if events else ())
         self.timer.poke()
+
+    def _time_lease(self, event: ledger_pb2.LedgerEvent, now: float) -> None:
+        match event.WhichOneof("payload"):
+            case "chunk_leased" | "finalise_leased":
+                self.leases.start(event.sequence, now)
+            case "chunk_requeued":
+                self.leases.stop(event.chunk_requeued.fence)
+            case "finalise_requeued":
+                self.leases.stop(event.finalise_requeued.fence)
+            case _:
+                # Other ends of a lease are noticed when its time is over.
+                pass
 
     async def _read_job(self, name: str) -> records_pb2.JobRecord:
         return await self._shell.read_job(name)

@@ -42,7 +42,7 @@ class LeasePoll:
 
     async def lease(self, worker: Worker, max_chunks: int, wait_seconds: float) -> Leases:
         """Work for the worker as soon as there is some; empty when `wait_seconds` passed without."""
-        end = self._clock.monotonic() + min(wait_seconds, MAX_WAIT_SECONDS)
+        end = self._clock.monotonic() + wait_seconds
         with self._workers.polling(worker), self._work.waiter() as woken:
             while not self._draining:
                 woken.clear()

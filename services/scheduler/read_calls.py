@@ -7,7 +7,7 @@ from typing import Any
 import grpc.aio
 
 from services.scheduler.core import views
-from services.scheduler.core.checks import find_job
+from services.scheduler.core.checks import find_job, require
 from services.scheduler.core.codec import part_message, segment_message
 from services.scheduler.engine import Turn
 from services.scheduler.shell import Shell, page_limit
@@ -58,10 +58,11 @@ class ReadCalls:
     async def ListParts(self, request: pb.ListPartsRequest, context: Context) -> pb.ListPartsResponse:
         """A slice of a job's result parts."""
         limit = page_limit(request.limit, "limit", MAX_REFS)
+        require(request.after_part >= 0, "after_part", "must not be negative")
 
         def step(turn: Turn) -> pb.ListPartsResponse:
             job = find_job(turn.state, request.job)
-            found = views.list_parts(turn.state, job.name, max(0, request.after_part), limit + 1)
+            found = views.list_parts(turn.state, job.name, request.after_part, limit + 1)
             return pb.ListPartsResponse(
                 parts=[part_message(part) for part in found[:limit]], more=len(found) > limit, state=job.state
             )

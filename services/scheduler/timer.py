@@ -62,10 +62,12 @@ class Timer:
         """Record everything that is due now."""
         for fence in self._leases.due(self._clock.monotonic()):
             lease = turn.state.leases.get(fence)
-            if lease:
-                log.warning("lease expired", job=lease.job, fence=fence, worker=lease.worker_id)
+            if lease is None:
+                self._leases.stop(fence)
+                continue
+            # The clock forgets it once that is durable, so that a failed append leaves it due.
+            log.warning("lease expired", job=lease.job, fence=fence, worker=lease.worker_id)
             turn.record(leasing.expire_lease(turn.state, fence, self._limits))
-            self._leases.stop(fence)
         while events := jobs.expire_oldest(turn.state, turn.now_ns):
             turn.record(events)
         if turn.state.closing:

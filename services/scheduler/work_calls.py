@@ -12,6 +12,7 @@ from services.scheduler.core import endings, leasing, parts, views
 from services.scheduler.core.checks import find_job, require
 from services.scheduler.core.leasing import Requeue
 from services.scheduler.engine import Turn
+from services.scheduler.polling import MAX_WAIT_SECONDS
 from services.scheduler.shell import Shell
 from services.scheduler.spans import job_moment, job_span
 from tidemill.internal.v1 import ledger_pb2, records_pb2
@@ -33,8 +34,9 @@ class WorkCalls:
     async def LeaseChunks(self, request: pb.LeaseChunksRequest, context: Context) -> pb.LeaseChunksResponse:
         """Long poll for work."""
         require(1 <= request.max_chunks <= MAX_CHUNKS, "max_chunks", f"must be 1 to {MAX_CHUNKS}")
+        wait_seconds = request.wait.ToNanoseconds() / 1e9
+        require(0 <= wait_seconds <= MAX_WAIT_SECONDS, "wait", f"must be 0 to {MAX_WAIT_SECONDS:.0f} s")
         worker = self._shell.report(request.worker_id, list(request.models))
-        wait_seconds = max(0.0, request.wait.ToNanoseconds() / 1e9)
         started = time.time_ns()
         leases = await self._shell.polls.lease(worker, request.max_chunks, wait_seconds)
         for lease in leases:

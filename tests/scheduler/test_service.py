@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from services.scheduler.core.limits import Limits
 from services.scheduler.ledger import MemoryLedger, SqliteLedger
@@ -138,6 +139,20 @@ async def test_a_lease_not_extended_expires_and_one_extended_does_not():
         assert lost.fence not in desk.scheduler.leases.due(time.monotonic)
         assert (await refused(desk.commit(builders.part(lost, {1})))).reason is Reason.STALE_FENCE
         await desk.commit(builders.part(kept, {1}))
+
+
+async def test_expiry_outlasts_a_failing_ledger():
+    time = FakeClock()
+    ledger = FakeLedger()
+    async with running(ledger, time=time) as desk:
+        await desk.queue()
+        (lease,) = await desk.lease()
+        ledger.fail_before = write_failed()
+        time.advance(15.5)
+        desk.wake_timer()
+        # The rebuilt state restarts nothing that it knew: the lease stays due and goes at the next try.
+        await until(lambda: is_void(desk, lease))
+        assert ledger.fail_before is None
 
 
 async def has_leases(desk: ServiceDesk, number: int) -> bool:
@@ -305,6 +320,9 @@ async def test_models_come_from_live_workers():
         ("ListJobs", pb.ListJobsRequest(tenant="acme")),
         ("ListSegments", pb.ListSegmentsRequest(job=JOB, limit=1001)),
         ("ListParts", pb.ListPartsRequest(job=JOB)),
+        ("ListParts", pb.ListPartsRequest(job=JOB, limit=1, after_part=-1)),
+        ("LeaseChunks", pb.LeaseChunksRequest(worker_id="w", max_chunks=1, wait=Duration(seconds=31))),
+        ("LeaseChunks", pb.LeaseChunksRequest(worker_id="w", max_chunks=1, wait=Duration(seconds=-1))),
         ("ListCompletions", pb.ListCompletionsRequest(tenant="acme", limit=501)),
         ("ReleaseLease", pb.ReleaseLeaseRequest(fatal_reason="not upper snake")),
         ("CreateJob", pb.CreateJobRequest()),

@@ -1,0 +1,57 @@
+"""Settings: defaults as documented, and nonsense refused at the start."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from services.scheduler.core.limits import Limits
+from services.scheduler.ledger import MemoryLedger, SqliteLedger
+from services.scheduler.settings import SchedulerSettings
+
+
+def settings(**values: object) -> SchedulerSettings:
+    return SchedulerSettings.model_validate(values)
+
+
+def test_the_defaults_are_the_documented_ones(monkeypatch: pytest.MonkeyPatch):
+    for name in SchedulerSettings.model_fields:
+        monkeypatch.delenv(f"TIDEMILL_SCHEDULER_{name.upper()}", raising=False)
+    defaults = SchedulerSettings()
+    assert defaults.limits == Limits()
+    assert (defaults.address, defaults.http_address) == ("127.0.0.1:7080", "127.0.0.1:7081")
+    assert defaults.lease_seconds == 15
+    ledger = defaults.open_ledger(Path("/home/x"))
+    assert isinstance(ledger, SqliteLedger)
+    assert ledger.path == Path("/home/x/ledger.sqlite3")
+
+
+def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TIDEMILL_SCHEDULER_CHUNK_ROWS", "77")
+    monkeypatch.setenv("TIDEMILL_SCHEDULER_LEDGER", "memory:")
+    assert SchedulerSettings().limits.chunk_rows == 77
+    assert isinstance(SchedulerSettings().open_ledger(Path()), MemoryLedger)
+
+
+def test_a_ledger_is_named_by_its_path():
+    ledger = settings(ledger="sqlite:////var/lib/tidemill/l.sqlite3").open_ledger(Path())
+    assert isinstance(ledger, SqliteLedger)
+    assert ledger.path == Path("/var/lib/tidemill/l.sqlite3")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"ledger": "redis://localhost"},
+        {"ledger": "sqlite:///"},
+        {"chunk_rows": 0},
+        {"chunk_rows": 65_537},
+        {"lease_seconds": 0},
+        {"max_leases": 0},
+        {"max_attempts": 0},
+        {"drain_seconds": -1},
+    ],
+)
+def test_nonsense_is_refused(values: dict[str, object]):
+    with pytest.raises(ValidationError):
+        settings(**values)
