@@ -1,5 +1,6 @@
 """The sensor that reports the gateway's completion feed."""
 
+from dataclasses import replace
 from functools import partial
 
 import dagster as dg
@@ -12,9 +13,6 @@ from dagster_defs.lib.reported import find_input, read_reported
 from dagster_defs.lib.tick import Tick, run_tick
 from dagster_defs.settings import DagsterSettings
 from tidemill.errors import TidemillError
-
-# Entries a tick. A stored event costs milliseconds and Dagster stores them one by one.
-_LIMIT = 200
 
 
 @dg.sensor(
@@ -30,14 +28,16 @@ def completions(context: dg.SensorEvaluationContext, gateway: TidemillGateway) -
     """One look at the feed."""
     cursor = FeedCursor.from_json(context.cursor)
     try:
-        feed = gateway.list_completions(cursor.sequence, _LIMIT)
+        feed = gateway.read_feed(cursor.sequence)
     except TidemillError as error:
         if error.reason in AWAY:
             return dg.SkipReason(f"{error}; the cursor stays at entry {cursor.sequence}")
         raise
     cursor.check_ledger(feed.ledger_uid)
     if not feed.completions:
-        return dg.SkipReason(f"no news since entry {cursor.sequence} of the feed")
+        # The feed's end may move on without news of this tenant.
+        after = replace(cursor, sequence=feed.next_sequence, ledger_uid=feed.ledger_uid)
+        return dg.SensorResult(skip_reason=f"no news since entry {cursor.sequence}", cursor=after.to_json())
     reported = read_reported(context.instance, cursor.storage_id)
     find = partial(find_input, context.instance)
     tick, after = run_tick(cursor, feed, reported, find, gateway.trace_url_template)

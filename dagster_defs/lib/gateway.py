@@ -14,6 +14,11 @@ from tidemill.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 # Reasons that pass by themselves: the next tick tries again.
 AWAY = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
 
+# Entries a call. A slice may be too much: the gateway reads sample answers for each entry, which can be slow or long.
+# Tried one after the other they end within the minute that Dagster gives a tick.
+_SLICES = (200, 20, 1)
+_TOO_MUCH = frozenset({Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
+
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
     # A slice of the feed carries up to five sample answers an entry.
@@ -34,7 +39,17 @@ class TidemillGateway(dg.ConfigurableResource[Any]):
     address: str
     api_key: str
     trace_url_template: str = ""
-    timeout_seconds: float = 20.0
+    timeout_seconds: float = 15.0
+
+    def read_feed(self, after_sequence: int) -> job_service_pb2.ListCompletionsResponse:
+        """The feed above `after_sequence`, in a slice that the gateway can serve in time. Raises TidemillError."""
+        for limit in _SLICES:
+            try:
+                return self.list_completions(after_sequence, limit)
+            except TidemillError as error:
+                if error.reason not in _TOO_MUCH or limit == _SLICES[-1]:
+                    raise
+        raise AssertionError("no slice sizes")
 
     def list_completions(self, after_sequence: int, limit: int) -> job_service_pb2.ListCompletionsResponse:
         """A slice of the feed above `after_sequence`. Raises TidemillError."""

@@ -71,9 +71,10 @@ def make_samples(count: int = 2) -> list[row_pb2.RowResult]:
 
 @dataclass
 class FakeFeed:
-    """The completion feed of one ledger."""
+    """The completion feed of one ledger; `end` is where it ends when nothing of this tenant is left."""
 
     ledger_uid: str = LEDGER
+    end: int = 0
     entries: list[job_service_pb2.Completion] = field(default_factory=list[job_service_pb2.Completion])
 
     def accept(self, job: job_pb2.Job) -> job_pb2.Job:
@@ -92,13 +93,13 @@ class FakeFeed:
         slice_ = [entry for entry in self.entries if entry.sequence > sequence][:limit]
         return job_service_pb2.ListCompletionsResponse(
             completions=slice_,
-            next_sequence=slice_[-1].sequence if slice_ else sequence,
+            next_sequence=slice_[-1].sequence if slice_ else max(sequence, self.end),
             ledger_uid=self.ledger_uid,
         )
 
     def _append(self, kind: job_service_pb2.CompletionKind.ValueType, job: job_pb2.Job) -> None:
         # The real feed's sequences have gaps as well: they are positions in the ledger.
-        sequence = 3 * len(self.entries) + 2
+        sequence = self.end + 3 * len(self.entries) + 2
         entry = job_service_pb2.Completion(sequence=sequence, kind=kind, job=job, dataset=job.dataset)
         entry.time.CopyFrom(job.end_time if kind == FINISHED else job.seal_time)
         if kind == FINISHED:
@@ -113,9 +114,12 @@ class FakeGateway(cast("Any", job_service_pb2_grpc).JobServiceServicer):
     def __init__(self, feed: FakeFeed) -> None:
         self.feed = feed
         self.submitted: dict[str, tuple[job_pb2.Job, list[row_pb2.Row]]] = {}
+        self.largest_slice = 500
 
     def ListCompletions(self, request: Any, context: Any) -> job_service_pb2.ListCompletionsResponse:  # noqa: N802
         self._check_key(context)
+        if request.limit > self.largest_slice:
+            _abort(context, rpc_status(TidemillError(Reason.OVERLOADED, "the answer is too long")))
         return self.feed.after(request.after_sequence, request.limit)
 
     def SubmitJob(self, messages: Iterator[Any], context: Any) -> job_pb2.Job:  # noqa: N802

@@ -241,3 +241,30 @@ def test_long_feed_is_read_in_slices(daemon: Daemon, feed: FakeFeed) -> None:
     assert ticks >= 3
     assert job_ids(materializations(daemon.instance)) == {job_id(job): 1 for job in jobs}
     assert json.loads(daemon.cursor or "")["sequence"] == feed.entries[-1].sequence
+
+
+@pytest.mark.parametrize("largest", [20, 1])
+def test_slice_too_large_for_the_gateway_is_cut(
+    daemon: Daemon, feed: FakeFeed, fake_gateway: FakeGateway, largest: int
+) -> None:
+    jobs = [feed.run(make_job(f"rows {index}", dataset=f"set-{index}")) for index in range(15)]
+    fake_gateway.largest_slice = largest
+    daemon.settle()
+    assert job_ids(materializations(daemon.instance)) == {job_id(job): 1 for job in jobs}
+
+
+def test_overloaded_gateway_skips_the_tick(daemon: Daemon, feed: FakeFeed, fake_gateway: FakeGateway) -> None:
+    feed.run(make_job())
+    fake_gateway.largest_slice = 0
+    skipped = daemon.evaluate()
+    assert isinstance(skipped, dg.SkipReason)
+    assert "OVERLOADED" in (skipped.skip_message or "")
+
+
+def test_cursor_follows_the_feeds_end_without_news(daemon: Daemon, feed: FakeFeed) -> None:
+    feed.end = 40
+    daemon.tick()
+    assert json.loads(daemon.cursor or "") == {"sequence": 40, "storage_id": 0, "ledger_uid": "ledger-one"}
+    feed.run(make_job())
+    daemon.settle()
+    assert len(materializations(daemon.instance)) == 1
