@@ -13,6 +13,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.client.fakes import FakeGateway
 from tidemill.cli.main import app
+from tidemill.preflight import Finding
 
 COMMANDS = [command.name for command in app.registered_commands]
 
@@ -50,6 +51,9 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         (("doctor", "--engine", "tpu"), "--engine is cpu or gpu"),
         (("up", "--model", "/nonexistent/model"), "is not a folder"),
         (("keys", "create", "--tenant", "Not Good"), "is not a tenant id"),
+        (("up", "--engine", "tpu"), "--engine is cpu or gpu"),
+        (("up", "--model", "a/x", "--model", "a/x"), "two models are called 'a/x'"),
+        (("demo", "--prompts", "/nonexistent.jsonl"), "no such file"),
     ],
 )
 def test_errors_explain_themselves_in_a_line(alone: Run, arguments: tuple[str, ...], words: str) -> None:
@@ -59,6 +63,23 @@ def test_errors_explain_themselves_in_a_line(alone: Run, arguments: tuple[str, .
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert result.stdout == ""
+
+
+def test_a_part_that_is_not_installed_is_named(alone: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client.parser", None)
+    result = alone("metrics", "--address", "127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "prometheus_client.parser is not installed" in result.stderr
+    monkeypatch.setattr("tidemill.up.embedded.find_spec", lambda name: None if name == "ray" else name)
+    started = alone("up")
+    assert started.exit_code == 3
+    assert "not installed: ray; install them with: pip install 'tidemill[cpu]'" in started.stderr
+
+
+def test_a_gpu_is_looked_for_before_anything_starts(alone: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = Finding("gpu", "error", "no NVIDIA driver", "install it")
+    monkeypatch.setattr("tidemill.up.embedded.graphics", lambda engine: missing)
+    assert "no NVIDIA driver: install it" in alone("up", "--engine", "gpu").stderr
 
 
 def test_keys(alone: Run, tmp_path: Path) -> None:

@@ -58,5 +58,5 @@ def _pepper() -> str:
     if pepper := os.environ.get("TIDEMILL_GATEWAY_KEY_PEPPER"):
         return pepper
     home = Home(home_folder())
-    home.prepare()
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     return home.pepper()

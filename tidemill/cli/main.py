@@ -8,8 +8,10 @@ import typer
 from typer.core import TyperGroup
 
 from tidemill.cli import console, exit_codes
-from tidemill.cli.exit_codes import code_of
+from tidemill.cli.exit_codes import ExitCode, code_of
 from tidemill.errors import TidemillError
+
+_EXTRAS = "pip install 'tidemill[server]'"
 
 
 class _Group(TyperGroup):
@@ -21,6 +23,9 @@ class _Group(TyperGroup):
         except TidemillError as exc:
             console.error(exc.message)
             raise typer.Exit(code_of(exc.reason)) from None
+        except ModuleNotFoundError as exc:
+            console.error(f"{exc.name} is not installed; this command needs more than the client: {_EXTRAS}")
+            raise typer.Exit(ExitCode.USAGE) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except BrokenPipeError:

@@ -6,10 +6,12 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
 from tidemill.errors import Reason, TidemillError
+from tidemill.preflight import graphics
 from tidemill.up.downloads import DownloadProgress
 from tidemill.up.home import TENANT, Home
 from tidemill.up.ports import choose_ports
@@ -75,6 +77,7 @@ def running(options: UpOptions, report: Callable[[Event], None], tell: Callable[
     The signals are raised as `Interrupted`; a second one kills what is left. Call it from the main thread. `report`
     gets what happens to processes, `tell` lines about downloads of models.
     """
+    _check_installed(options)
     home = Home(options.home.absolute())
     home.prepare()
     with home.locked():
@@ -87,6 +90,19 @@ def running(options: UpOptions, report: Callable[[Event], None], tell: Callable[
             supervisor.wait_ready(START_SECONDS)
             _announce(chosen, api_key, supervisor)
             yield Running(chosen, api_key, supervisor)
+
+
+def _check_installed(options: UpOptions) -> None:
+    wanted = {"services": "server", "pydantic_settings": "server", "ray": options.engine, "vllm": options.engine}
+    if options.dagster:
+        wanted |= {"dagster_defs": "dagster", "dagster_webserver": "dagster"}
+    missing = {name: extra for name, extra in wanted.items() if find_spec(name) is None}
+    if missing:
+        extras = ",".join(dict.fromkeys(missing.values()))
+        message = f"not installed: {', '.join(missing)}; install them with: pip install 'tidemill[{extras}]'"
+        raise TidemillError(Reason.UNAVAILABLE, message)
+    if options.engine == "gpu" and (driver := graphics("gpu")).level == "error":
+        raise TidemillError(Reason.UNAVAILABLE, f"{driver.found}: {driver.remedy}")
 
 
 @contextlib.contextmanager
