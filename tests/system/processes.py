@@ -10,10 +10,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tidemill.keys import create_key
+from tidemill.up.prctl import signal_on_parent_death
 
 ROOT = Path(__file__).resolve().parents[2]
 PEPPER = "system-test-pepper"
@@ -83,7 +85,14 @@ class Stack:
         """Start `command` in a process group of its own, its output in `<home>/<name>.log`."""
         with (self.home / f"{name}.log").open("ab") as output:
             self.running[name] = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                # A killed test run must leave nothing behind.
+                preexec_fn=partial(signal_on_parent_death, signal.SIGKILL),  # noqa: PLW1509 - no thread runs here
             )
 
     def wait_ready(self, name: str, condition: Callable[[], bool]) -> None:

@@ -296,7 +296,7 @@ class ChunkLeased(_message.Message):
     worker_id: _builtins.str
     """Who got it."""
     attempt: _builtins.int
-    """How often the chunk has been leased, this time included."""
+    """Failed or expired leases of the chunk, plus 1; a lease given back in order does not count."""
     def __init__(
         self,
         *,
@@ -436,7 +436,7 @@ class FinaliseLeased(_message.Message):
     worker_id: _builtins.str
     """Who got it."""
     attempt: _builtins.int
-    """How often it has been leased, this time included."""
+    """Failed or expired leases of the task, plus 1."""
     def __init__(
         self,
         *,
@@ -500,13 +500,13 @@ class JobFinished(_message.Message):
     job: _builtins.str
     """Job name."""
     fence: _builtins.int
-    """Fence of the closing task; 0 where no worker was needed (a job without rows)."""
+    """Fence of the closing task; 0 where none closed it: a job without rows, or one whose stored rows are unreadable."""
     state: _job_pb2.JobState.ValueType
     """Terminal state."""
     output_data_version: _builtins.bytes
     """Data version of the output."""
     output_manifest_key: _builtins.str
-    """Object-store key of the output manifest; empty for a job without rows."""
+    """Object-store key of the output manifest; empty where no closing task wrote one."""
     def __init__(
         self,
         *,

@@ -700,7 +700,7 @@ class Remainder(_message.Message):
     chunk_rows: _builtins.int
     """Number of rows."""
     done_bitmap: _builtins.bytes
-    """Rows that do have a result, as in `PartRef.row_bitmap`."""
+    """Rows that do have a result, as in `PartRef.row_bitmap`; empty when none has."""
     def __init__(
         self,
         *,
@@ -744,7 +744,7 @@ class Lease(_message.Message):
     fence: _builtins.int
     """Quoted in every call about this lease; rises strictly over leases."""
     attempt: _builtins.int
-    """How often this work was leased, from 1."""
+    """Failed or expired leases of this work, plus 1."""
     chunk_start: _builtins.int
     """CHUNK: first row."""
     chunk_rows: _builtins.int
