@@ -1,8 +1,10 @@
 import io
+import os
 import re
 
 import pytest
 
+from tidemill.cli.console import note
 from tidemill.cli.progress import JobProgress, describe
 from tidemill.v1 import job_pb2
 
@@ -44,8 +46,21 @@ def test_a_terminal_has_one_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with JobProgress() as progress:
         last = progress.follow(iter([job(0), job(50), job(100, 7, job_pb2.JOB_STATE_SUCCEEDED)]))
     assert last.row_counts.succeeded == 100
-    assert terminal.getvalue().count("\n") == 1
+    note("below")
+    assert terminal.getvalue().count("\n") == 2
+    assert terminal.getvalue().endswith("\nbelow\n")
     assert len(terminal.getvalue().split("\r")) == 4
+
+
+def test_other_lines_go_above_the_live_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = FakeTerminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((20, 5)))
+    with JobProgress() as progress:
+        progress.show(job(1))
+        note("news")
+    live = describe(job(1))[:19]
+    assert terminal.getvalue() == f"\r\x1b[K{live}\r\x1b[Knews\n{live}\n"
 
 
 def test_elsewhere_a_line_for_each_change_of_state(monkeypatch: pytest.MonkeyPatch) -> None:

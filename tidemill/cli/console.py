@@ -2,14 +2,56 @@
 
 import json
 import os
+import shutil
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_ERASE = "\x1b[K"
+
+
+class _LiveLine:
+    """The last line of the terminal, drawn again and again; other lines are printed above it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._text = ""
+
+    def draw(self, text: str) -> None:
+        with self._lock:
+            self._text = text[: shutil.get_terminal_size().columns - 1]
+            sys.stderr.write(f"\r{_ERASE}{self._text}")
+            sys.stderr.flush()
+
+    def print_above(self, text: str) -> None:
+        with self._lock:
+            sys.stderr.write(f"\r{_ERASE}{text}\n{self._text}" if self._text else f"{text}\n")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        with self._lock:
+            if self._text:
+                sys.stderr.write("\n")
+                self._text = ""
+
+
+_live = _LiveLine()
+
 
 def note(text: str) -> None:
-    """A line for people, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for people, on standard error. May be called from any thread."""
+    _live.print_above(text)
+
+
+def draw_live(text: str) -> None:
+    """Show `text` as the live line of a terminal, in place of the one before."""
+    _live.draw(text)
+
+
+def end_live() -> None:
+    """Leave the live line as it is and go on below it."""
+    _live.end()
 
 
 def error(text: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from tidemill.cli.console import note
+from tidemill.cli.console import draw_live, end_live, note
 from tidemill.client.durations import format_duration
 from tidemill.client.job import is_terminal, state_name
 from tidemill.v1 import job_pb2
@@ -33,13 +33,12 @@ class JobProgress:
         self._samples: deque[_Sample] = deque()
         self._printed_at = 0.0
         self._printed_state = ""
-        self._width = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self._end_line()
+        end_live()
 
     def follow(self, snapshots: Iterator[job_pb2.Job]) -> job_pb2.Job:
         """Show `snapshots` and return the last one."""
@@ -71,19 +70,12 @@ class JobProgress:
 
     def _line(self, text: str, state: str, *, last: bool = False) -> None:
         if self._live:
-            sys.stderr.write("\r" + text.ljust(self._width))
-            sys.stderr.flush()
-            self._width = len(text)
+            draw_live(text)
             return
         now = time.monotonic()
         if last or state != self._printed_state or now - self._printed_at >= _PLAIN_SECONDS:
             note(text)
             self._printed_at, self._printed_state = now, state
-
-    def _end_line(self) -> None:
-        if self._live and self._width:
-            sys.stderr.write("\n")
-            self._width = 0
 
 
 def finished_rows(job: job_pb2.Job) -> int:
