@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from services.inference import orphans
 from services.inference.engines import Engines, EngineUnavailableError, WeightsChangedError
@@ -38,11 +39,11 @@ class Inference:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, work, and end everything that was started."""
-        # Each lease keeps a thread busy with its dataset; the default pool has six on two cores.
+        # Leases write files side by side; the default pool has six threads on two cores.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(self._settings.slots + 16))
         server = ops.OpsServer(self._settings.http_address, self.readiness)
-        guard = self._own_processes()
-        options = self._settings.ray_options(self._common)
+        options = self._settings.ray_options()
+        guard = self._own_processes(options.folder)
         try:
             start_ray(options)
             self._ray_up = True
@@ -63,12 +64,12 @@ class Inference:
             self._ray_up and scheduler, {"ray": self._ray_up, "scheduler": scheduler, "leases": leases}
         )
 
-    def _own_processes(self) -> orphans.Guard:
+    def _own_processes(self, folder: Path) -> orphans.Guard:
         """Reap what an earlier run left, then mark and guard what this one starts."""
         if found := orphans.reap(self._common.home):
             log.warning("orphans reaped", processes=found)
         owner = orphans.claim(self._common.home)
-        return orphans.Guard(owner)
+        return orphans.Guard(owner, folder)
 
     async def _serve(self, stop: asyncio.Event) -> None:
         uri = self._settings.store_uri(self._common)

@@ -20,7 +20,6 @@ _NO_USAGE_REPORTS = {
 _QUIET = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "RAY_worker_niceness": "0",  # Ray's default of 15 costs a tenth of the rate
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
 

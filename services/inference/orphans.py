@@ -8,6 +8,7 @@ moment the owner dies, and again at the next start. Only the standard library is
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,12 +75,12 @@ def reap(home: Path, patience_seconds: float = 10.0) -> int:
 
 
 class Guard:
-    """A process that reaps what is left as soon as this one ends, however it ends."""
+    """A process that reaps what is left as soon as this one ends, however it ends, and removes its `folder`."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, folder: Path) -> None:
         environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-S", str(Path(__file__)), owner.home],
+            [sys.executable, "-S", str(Path(__file__)), owner.home, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env=environment,
@@ -163,13 +164,14 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _guard(home: str) -> None:
+def _guard(home: str, folder: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The pipe ends when the owner does.
     sys.stdin.buffer.read()
     _reap(home, 30.0)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    _guard(sys.argv[1])
+    _guard(sys.argv[1], sys.argv[2])

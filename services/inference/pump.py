@@ -1,6 +1,7 @@
 """Reads a Ray dataset in a thread and hands its slices to the event loop."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -10,7 +11,9 @@ from services.inference import slices
 
 __all__ = ["stream_slices"]
 
-_END = object()
+
+class _EndedError(Exception):
+    """The dataset has ended."""
 
 
 async def stream_slices(build: Callable[[], Any], patience: Callable[[], float | None]) -> AsyncGenerator[Any | None]:
@@ -29,7 +32,7 @@ async def stream_slices(build: Callable[[], Any], patience: Callable[[], float |
     def put(item: Any) -> None:
         loop.call_soon_threadsafe(queue.put_nowait, item)
 
-    def read() -> None:
+    def read_all() -> None:
         # iter_batches is a generator: closing it ends the execution and frees its tasks.
         batches = iter(build().iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
         try:
@@ -41,13 +44,22 @@ async def stream_slices(build: Callable[[], Any], patience: Callable[[], float |
         finally:
             batches.close()
 
-    reader = asyncio.create_task(asyncio.to_thread(read))
-    reader.add_done_callback(lambda _task: queue.put_nowait(_END))
+    def read() -> None:
+        outcome: BaseException = _EndedError()
+        try:
+            read_all()
+        except Exception as exc:  # noqa: BLE001 - raised again where the slices are awaited
+            outcome = exc
+        # Nobody listens any more when the loop has closed: the process ends.
+        with contextlib.suppress(RuntimeError):
+            put(outcome)
+
+    # A thread that does not hold the process up: a dataset may hang as long as its engine does.
+    threading.Thread(target=read, name="dataset", daemon=True).start()
     try:
         async with aclosing(_drained(queue, patience)) as tables:
             async for table in tables:
                 yield table
-        await reader
     finally:
         stop.set()
 
@@ -58,6 +70,8 @@ async def _drained(queue: asyncio.Queue[Any], patience: Callable[[], float | Non
             item = await asyncio.wait_for(queue.get(), patience())
         except TimeoutError:
             item = None
-        if item is _END:
+        if isinstance(item, _EndedError):
             return
+        if isinstance(item, BaseException):
+            raise item
         yield item

@@ -21,7 +21,7 @@ class RayOptions:
         address: an existing cluster; empty starts a local one.
         cpus: logical CPUs of the local cluster: how many tasks may run at once.
         object_store_bytes: Ray's own least is 75 MiB.
-        folder: session files and sockets; short, since socket paths end at 107 bytes.
+        folder: session files and sockets of a local cluster; short, since socket paths end at 107 bytes.
         no_progress_seconds: Ray Data gives a dataset up after so long without a block.
     """
 
@@ -45,7 +45,7 @@ def start_ray(options: RayOptions) -> None:
 
 
 def stop_ray(options: RayOptions) -> None:
-    """Leave the cluster; a local one ends, with its files."""
+    """Leave the cluster; a local one ends, and its files go."""
     import ray
 
     ray.shutdown()
@@ -84,6 +84,8 @@ def _configure_data(no_progress_seconds: int) -> None:
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It warns that the progress bars, which nobody would see, are off.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

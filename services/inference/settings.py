@@ -1,8 +1,7 @@
 """Settings of the inference service: environment variables `TIDEMILL_INFERENCE_*`."""
 
-import hashlib
 import json
-import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,8 @@ from tidemill.config import CommonSettings
 __all__ = ["InferenceSettings", "ModelSource", "parse_models"]
 
 MIB = 1 << 20
+# Not the user's own folder for temporary files: its path may be long, and socket paths end at 107 bytes.
+_SHORT_PATHS = "/tmp"  # noqa: S108 - mkdtemp makes private folders
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,12 @@ class InferenceSettings(BaseSettings):
         """`store`, or its default below the home folder."""
         return self.store or (common.home / "store").absolute().as_uri()
 
-    def ray_options(self, common: CommonSettings) -> RayOptions:
-        """How Ray is started. Its folder is short, since socket paths end at 107 bytes, and private to the home."""
-        name = hashlib.sha256(os.fsencode(common.home.absolute())).hexdigest()[:8]
+    def ray_options(self) -> RayOptions:
+        """How Ray is started, with a new private folder for its files."""
         return RayOptions(
             address=self.ray_address,
             cpus=self.ray_cpus,
             object_store_bytes=self.object_store_bytes,
-            folder=Path("/tmp") / f"tidemill-{os.getuid()}-{name}",  # noqa: S108 - created 0700, checked for its owner
+            folder=Path(tempfile.mkdtemp(prefix="tidemill-ray-", dir=_SHORT_PATHS)),
             no_progress_seconds=int(max(self.load_seconds, 10 * self.canary_seconds)),
         )

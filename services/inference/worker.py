@@ -81,10 +81,22 @@ class Worker:
             leasing.cancel()
             await asyncio.wait([leasing])
             self.drain()
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=self._settings.drain_seconds)
+            await self._finish_tasks()
         finally:
             extending.cancel()
+
+    async def _finish_tasks(self) -> None:
+        """Let the tasks end; those that do not, for instance behind a loading engine, are cut off."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=self._settings.drain_seconds)
+        given_back = list(self._held.values())
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+        for held in given_back:
+            await self._release(held, _Release(False, "the worker stops"))
 
     async def _lease_forever(self) -> None:
         while True:

@@ -18,7 +18,7 @@ from pathlib import Path
 from services.inference import orphans
 home = Path(sys.argv[1])
 owner = orphans.claim(home)
-guard = orphans.Guard(owner) if sys.argv[2] == "guarded" else None
+guard = orphans.Guard(owner, home / "session") if sys.argv[2] == "guarded" else None
 sleep = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
 child = subprocess.Popen(sleep, start_new_session=True, stdout=subprocess.DEVNULL)
 print(child.pid, flush=True)
@@ -77,10 +77,15 @@ def test_the_next_start_reaps_what_a_killed_owner_left(tmp_path: Path, started: 
 
 
 def test_the_guard_reaps_at_once(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    (tmp_path / "session").mkdir()
     owner, child = own(tmp_path, started, guarded=True)
     owner.kill()
     owner.wait()
     assert gone(child)
+    deadline = time.monotonic() + 20
+    while (tmp_path / "session").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_process_that_left_the_family_is_an_orphan(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
