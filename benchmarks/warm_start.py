@@ -44,7 +44,10 @@ def warm_seconds(client: Client, rows: int, run: int) -> float:
 def measure_warm(home: Path, rows: int, repeats: int) -> Figure:
     """Our side: a first job loads the engine and is not counted."""
     options = UpOptions(home, dagster=False, any_port=True)
-    with running(options, lambda _event: None, lambda _line: None) as service, Client(service.address, service.api_key) as client:
+    with (
+        running(options, lambda _event: None, lambda _line: None) as service,
+        Client(service.address, service.api_key) as client,
+    ):
         warm_seconds(client, rows, 0)
         return figure([warm_seconds(client, rows, run) for run in range(1, repeats + 1)])
 
