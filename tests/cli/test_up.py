@@ -193,8 +193,8 @@ def test_a_service_is_ready_when_it_says_so(webserver: FakeWebserver, tmp_path: 
 def test_dagster_is_ready_when_its_daemon_is(webserver: FakeWebserver) -> None:
     assert webserver_check(webserver.address)() is None
     assert webserver_check("127.0.0.1:1")() == "starting"
-    assert daemon_check("127.0.0.1:1")() == "waiting for the webserver"
-    for healthy, waits in ((False, "waiting for its first heartbeat"), (True, None)):
+    assert daemon_check("127.0.0.1:1")() == "the webserver"
+    for healthy, waits in ((False, "its first heartbeat"), (True, None)):
         status = {"instance": {"daemonHealth": {"daemonStatus": {"healthy": healthy}}}}
         webserver.body = json.dumps({"data": status})
         assert daemon_check(webserver.address)() == waits

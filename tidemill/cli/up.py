@@ -72,7 +72,8 @@ def report(event: "Event") -> None:
     """An event of a process as a line."""
     from tidemill.client.durations import format_duration
 
-    text = f" {event.text}" if event.text else ""
+    colon = ":" if event.kind == "waiting" else ""
+    text = f"{colon} {event.text}" if event.text else ""
     took = f" ({format_duration(event.seconds)})" if event.kind in ("ready", "waiting") else ""
     note(f"{event.name:<18} {event.kind}{text}{took}")
 

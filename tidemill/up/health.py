@@ -37,9 +37,9 @@ def daemon_check(http_address: str) -> Check:
     def check() -> str | None:
         data = graphql(http_address, _SENSOR_DAEMON)
         if data is None:
-            return "waiting for the webserver"
+            return "the webserver"
         healthy = data["instance"]["daemonHealth"]["daemonStatus"]["healthy"]
-        return None if healthy else "waiting for its first heartbeat"
+        return None if healthy else "its first heartbeat"
 
     return check
 

@@ -111,7 +111,7 @@ def _dagster(chosen: EmbeddedSet, api_key: str) -> list[ProcessSpec]:
             check=check,
             stop_group=4,
             needs=("gateway",),
-            grace=10,
+            grace=25,
             http_address=http_address,
         )
 
