@@ -48,11 +48,19 @@ def setup(service: str, folder: Path) -> None:
 
 
 def setup_tracing(service: str, folder: Path) -> None:
-    """Install tracing alone, where the logs belong to somebody else (Dagster, Ray); `folder` is made when missing."""
+    """Install tracing alone, where the logs belong to somebody else (Ray's workers)."""
+    trace.set_tracer_provider(tracer_provider(service, folder))
+
+
+def tracer_provider(service: str, folder: Path) -> TracerProvider:
+    """Where spans of `service` go, for a process whose global tracing is not ours (Dagster's code server).
+
+    `folder` is made when missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     provider = TracerProvider(resource=Resource.create({"service.name": f"tidemill-{service}"}))
     provider.add_span_processor(BatchSpanProcessor(_exporter(service, folder)))
-    trace.set_tracer_provider(provider)
+    return provider
 
 
 def shutdown() -> None:

@@ -1,17 +1,13 @@
 """Links between Dagster and the traces of jobs."""
 
-import os
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Link, SpanContext
 
 from tidemill.config import CommonSettings
-from tidemill.telemetry import SpanFileExporter
+from tidemill.telemetry import tracer_provider
 from tidemill.v1 import job_pb2
 
 # OpenTelemetry drops further links of a span.
@@ -51,16 +47,4 @@ def provider() -> TracerProvider:
 
     It is not the global one: the process and its logging belong to Dagster's code server.
     """
-    folder = CommonSettings().telemetry_folder
-    folder.mkdir(parents=True, exist_ok=True)
-    provider = TracerProvider(resource=Resource.create({"service.name": "tidemill-dagster"}))
-    provider.add_span_processor(BatchSpanProcessor(_exporter(folder)))
-    return provider
-
-
-def _exporter(folder: Path) -> SpanExporter:
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-        return OTLPSpanExporter()
-    return SpanFileExporter(folder / "dagster.spans.jsonl")
+    return tracer_provider("dagster", CommonSettings().telemetry_folder)
