@@ -66,9 +66,12 @@ class _Slot:
 
 
 class Engines:
-    """The engines of this worker. All methods belong to one event loop."""
+    """The engines of this worker. All methods belong to one event loop; `actor_class` has `EngineActor`'s methods."""
 
-    def __init__(self, settings: InferenceSettings, catalog: Catalog, home: Path) -> None:
+    def __init__(
+        self, settings: InferenceSettings, catalog: Catalog, home: Path, actor_class: type = EngineActor
+    ) -> None:
+        self._actor_class = actor_class
         self._settings = settings
         self._catalog = catalog
         self._home = home
@@ -205,7 +208,7 @@ class Engines:
         self._generation += 1
         name = f"engine-{self._generation}-{files.digest[:12]}"
         gpus = 1 if self._settings.engine == "gpu" else 0
-        actor_class: Any = ray.remote(EngineActor)
+        actor_class: Any = ray.remote(self._actor_class)
         actor = actor_class.options(
             name=name, namespace=NAMESPACE, num_cpus=0, num_gpus=gpus, max_concurrency=1000, max_restarts=0
         ).remote(self.config(files))

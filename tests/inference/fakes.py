@@ -1,17 +1,42 @@
-"""A scheduler for one lease, in memory: what `SchedulerLink` does, without a process behind it."""
+"""What stands in for parts that are slow to start or hard to break on purpose."""
 
 import asyncio
+from pathlib import Path
 
+from services.inference.engine_config import EngineConfig, Probe
 from services.inference.link import LeaseVoidError
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 
-__all__ = ["FakeScheduler"]
+__all__ = ["FakeEngineActor", "FakeScheduler"]
+
+
+class FakeEngineActor:
+    """An engine without vLLM; files in the model's folder make it fail: `fails` at load, `silent` at probes."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._folder = Path(config.path)
+
+    async def load(self) -> float:
+        if (self._folder / "fails").exists():
+            raise ValueError("tensor lm_head.weight is missing")
+        return 0.0
+
+    async def probe(self) -> Probe:
+        if (self._folder / "silent").exists():
+            await asyncio.Event().wait()
+        return Probe(1, 0)
+
+    async def shutdown(self) -> None:
+        """Nothing to end."""
 
 
 class FakeScheduler:
-    """Keeps parts and the finish; `refuse` is raised by the next commits in turn."""
+    """A scheduler for one lease, with the methods of `SchedulerLink`: keeps parts and the finish.
+
+    `refuse` is raised by the next commits in turn.
+    """
 
     def __init__(self, segments: list[records_pb2.SegmentRef]) -> None:
         self._segments = segments

@@ -1,0 +1,186 @@
+"""Which engines are in memory: loaded on demand, unloaded when idle, replaced when dead, never in a loop.
+
+Ray is the real one; the engines in its actors answer nothing and fail on demand.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.inference.engines import Engines, EngineUnavailableError, WeightsChangedError
+from services.inference.environment import prepare_environment
+from services.inference.models import Catalog
+from services.inference.rayenv import start_ray, stop_ray
+from services.inference.settings import InferenceSettings, ModelSource
+from services.inference.weights import WeightDigests
+from tests.inference.fakes import FakeEngineActor
+from tidemill.store import open_store
+from tidemill.tiny_model import make_tiny
+from tidemill.v1 import model_service_pb2
+
+# Ray leaves files and sockets to the garbage collector.
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
+
+MODELS = ("one", "two", "three")
+State = model_service_pb2.ModelState
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    before = dict(os.environ)
+    prepare_environment("cpu")
+    options = InferenceSettings(ray_cpus=2).ray_options()
+    start_ray(options)
+    yield
+    stop_ray(options)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class Fleet:
+    """Engines over three tiny models."""
+
+    def __init__(self, home: Path, **settings: Any) -> None:
+        self.home = home
+        for index, model in enumerate(MODELS):
+            make_tiny(home / model, seed=index)
+        sources = [ModelSource(model, str(home / model)) for model in MODELS]
+        catalog = Catalog(sources, open_store((home / "store").as_uri()), WeightDigests(home / "digests.json"), 512)
+        values: dict[str, Any] = {"kv_cache_bytes": 0, "reserve_bytes": 0, **settings}
+        self.engines = Engines(InferenceSettings(**values), catalog, home, FakeEngineActor)
+
+    def states(self) -> dict[str, str]:
+        """State of each model as the scheduler is told."""
+        return {
+            report.model: State.Name(report.state).removeprefix("MODEL_STATE_") for report in self.engines.reports()
+        }
+
+    async def touch(self, model: str) -> str:
+        """Use the model's engine once; the name of its actor."""
+        async with self.engines.hold(model) as engine:
+            return engine.actor_name
+
+
+@contextlib.asynccontextmanager
+async def fleet(home: Path, **settings: Any) -> AsyncGenerator[Fleet]:
+    made = Fleet(home, **settings)
+    await made.engines.describe()
+    try:
+        yield made
+    finally:
+        await made.engines.close()
+
+
+async def test_an_engine_is_loaded_once_and_stays_warm(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as made:
+        assert set(made.states().values()) == {"COLD"}
+        names = await asyncio.gather(made.touch("one"), made.touch("one"))
+        assert len(set(names)) == 1
+        assert made.states() == {"one": "LOADED", "two": "COLD", "three": "COLD"}
+        report = made.engines.reports()[0]
+        assert (report.max_model_len, len(report.digest), report.has_chat_template) == (512, 64, True)
+
+
+async def test_the_least_recently_used_idle_engine_makes_room(tmp_path: Path) -> None:
+    async with fleet(tmp_path, max_engines=2) as made:
+        await made.touch("one")
+        await made.touch("two")
+        await made.touch("one")
+        await made.touch("three")
+        assert made.states() == {"one": "LOADED", "two": "COLD", "three": "LOADED"}
+
+
+async def test_an_engine_in_use_is_not_unloaded(tmp_path: Path) -> None:
+    async with fleet(tmp_path, max_engines=1) as made:
+        async with made.engines.hold("one"):
+            waiting = asyncio.create_task(made.touch("two"))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(waiting), 0.5)
+            assert made.states()["one"] == "LOADED"
+        await waiting
+        assert made.states() == {"one": "COLD", "two": "LOADED", "three": "COLD"}
+
+
+async def test_a_failed_load_gives_the_engines_words_and_no_loop(tmp_path: Path) -> None:
+    async with fleet(tmp_path, retry_load_seconds=0.5) as made:
+        (tmp_path / "one/fails").touch()
+        with pytest.raises(EngineUnavailableError, match=r"tensor lm_head.weight is missing"):
+            await made.touch("one")
+        assert made.states()["one"] == "FAILED"
+        (tmp_path / "one/fails").unlink()
+        with pytest.raises(EngineUnavailableError):
+            await made.touch("one")
+        assert await until(lambda: made.states()["one"] == "COLD"), "tried again after the pause only"
+        await made.touch("one")
+        assert made.states()["one"] == "LOADED"
+
+
+async def test_a_silent_engine_is_dead_and_replaced(tmp_path: Path) -> None:
+    async with fleet(tmp_path, probe_seconds=0.1, canary_seconds=0.5) as made:
+        first = await made.touch("one")
+        watch = asyncio.create_task(made.engines.watch())
+        (tmp_path / "one/silent").touch()
+        assert await until(lambda: made.states()["one"] == "COLD")
+        (tmp_path / "one/silent").unlink()
+        assert await made.touch("one") != first
+        watch.cancel()
+
+
+async def test_three_deaths_in_a_row_fail_the_model(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as made:
+        for death in range(3):
+            async with made.engines.hold("one") as engine:
+                await made.engines.lost("one", engine, f"signal {death}")
+        assert made.states()["one"] == "FAILED"
+        assert "3 times in a row" in made.engines.reports()[0].message
+
+
+async def test_deaths_between_answers_do_not_add_up(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as made:
+        for _ in range(4):
+            async with made.engines.hold("one") as engine:
+                made.engines.proved("one")
+                await made.engines.lost("one", engine, "signal 9")
+        assert made.states()["one"] == "COLD"
+
+
+async def test_idle_engines_are_unloaded(tmp_path: Path) -> None:
+    async with fleet(tmp_path, probe_seconds=0.1, idle_ttl_seconds=0.3) as made:
+        watch = asyncio.create_task(made.engines.watch())
+        async with made.engines.hold("one"):
+            assert not await until(lambda: made.states()["one"] != "LOADED", 1.0)
+        assert await until(lambda: made.states()["one"] == "COLD")
+        watch.cancel()
+
+
+async def test_changed_weights_are_not_served(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as made:
+        await made.touch("one")
+        make_tiny(tmp_path / "one", seed=9)
+        with pytest.raises(WeightsChangedError, match="restart the inference service"):
+            await made.touch("one")
+
+
+async def test_a_missing_folder_is_failed_from_the_start(tmp_path: Path) -> None:
+    made = Fleet(tmp_path)
+    (tmp_path / "two/config.json").unlink()
+    await made.engines.describe()
+    assert made.states()["two"] == "FAILED"
+    with pytest.raises(EngineUnavailableError, match="does not offer"):
+        await made.touch("four")
+
+
+async def until(condition: Any, seconds: float = 20.0) -> bool:
+    """Whether the condition came true in time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while loop.time() < deadline:
+        if condition():
+            return True
+        await asyncio.sleep(0.02)
+    return False
