@@ -24,6 +24,7 @@ __all__ = ["EngineActor", "EngineLostError"]
 # Finished rows are handed on about once a second, so that a crash costs a second of work.
 _FLUSH_SECONDS = 0.5
 _REMEMBERED_ABORTS = 1024
+_LOOK_SECONDS = 0.1
 
 
 class EngineLostError(RuntimeError):
@@ -83,11 +84,15 @@ class EngineActor:
             await self._engine.abort(requests)
 
     async def probe(self) -> Probe:
-        """Report progress; an engine that made none since the last probe must answer a canary first."""
-        before = self._steps
-        await asyncio.sleep(0.05)
-        if self._steps == before:
-            await self._canary()
+        """Returns once the engine shows life: it answers a canary, or makes steps while the canary waits its turn."""
+        before, canary = self._steps, asyncio.ensure_future(self._canary())
+        try:
+            while not canary.done() and self._steps == before:
+                await asyncio.wait([canary], timeout=_LOOK_SECONDS)
+            if canary.done():
+                canary.result()
+        finally:
+            canary.cancel()
         return Probe(self._steps, self._engine.output_processor.get_num_unfinished_requests())
 
     async def shutdown(self) -> None:

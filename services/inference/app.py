@@ -83,20 +83,21 @@ class Inference:
         self._link = SchedulerLink(self._settings.scheduler, new_worker_id())
         self._worker = Worker(self._settings, engines, self._link, store, uri)
         await engines.describe()
-        background = [
-            asyncio.create_task(engines.watch(), name="engine-watch"),
-            asyncio.create_task(self._warm(engines), name="warm-up"),
-        ]
+        watching = asyncio.create_task(engines.watch(), name="engine-watch")
+        warming = asyncio.create_task(self._warm(engines), name="warm-up")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
         working = asyncio.create_task(self._worker.run(), name="worker")
         log.info("inference serves", models=[source.model for source in self._settings.sources], pid=os.getpid())
         try:
-            await asyncio.wait({working, asyncio.ensure_future(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self._worker.drain()
             await working
+            if watching.done():
+                watching.result()
         finally:
-            for task in background:
+            for task in (watching, warming, stopping):
                 task.cancel()
-            await asyncio.wait(background)
+            await asyncio.wait({watching, warming, stopping})
             await engines.close()
             await self._link.close()
 

@@ -115,10 +115,10 @@ class Engines:
             device=settings.engine,
             window=files.window,
             dtype=files.dtype,
-            kv_cache_bytes=settings.kv_cache_bytes,
+            kv_cache_bytes=settings.kv_bytes,
             max_num_seqs=settings.max_num_seqs,
             max_num_batched_tokens=max(settings.max_num_batched_tokens, settings.max_num_seqs),
-            compile=settings.compile,
+            compile=settings.compiled,
         )
 
     @asynccontextmanager

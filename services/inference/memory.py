@@ -15,7 +15,7 @@ _WEIGHT_FACTOR = 1.2
 def engine_bytes(files: ModelFiles, settings: InferenceSettings) -> int:
     """Memory that an engine for these files will take, roughly."""
     weights = sum(size for _, size, _ in files.fingerprint)
-    return int(weights * _WEIGHT_FACTOR) + settings.kv_cache_bytes + _RUNTIME_BYTES
+    return int(weights * _WEIGHT_FACTOR) + settings.kv_bytes + _RUNTIME_BYTES
 
 
 def room_for(files: ModelFiles, settings: InferenceSettings, resident: int) -> bool:

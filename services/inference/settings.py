@@ -60,9 +60,11 @@ class InferenceSettings(BaseSettings):
     max_num_seqs: int = Field(default=256, ge=1, description="Most rows in an engine's batch.")
     max_num_batched_tokens: int = Field(default=4096, ge=16, description="Most tokens of one engine step.")
     kv_cache_bytes: int = Field(
-        default=512 * MIB, ge=0, description="Keys and values of one engine; 0 leaves it to vLLM (GPU only)."
+        default=512 * MIB, ge=0, description="Keys and values of one engine. On GPU, unset or 0: vLLM's choice."
     )
-    compile: bool = Field(default=False, description="Compile models: faster answers, much slower loads.")
+    compile: bool = Field(
+        default=False, description="Compile models: faster answers, much slower loads. On GPU, unset: yes."
+    )
     max_engines: int = Field(default=4, ge=1, description="Most engines in memory at a time.")
     reserve_bytes: int = Field(default=512 * MIB, ge=0, description="Memory that loading an engine must leave free.")
     idle_ttl_seconds: float = Field(default=1800, ge=0, description="Unload engines idle for so long; 0 keeps them.")
@@ -92,6 +94,16 @@ class InferenceSettings(BaseSettings):
     def preloaded(self) -> tuple[str, ...]:
         """`preload`, split."""
         return tuple(item.strip() for item in self.preload.split(",") if item.strip())
+
+    @property
+    def kv_bytes(self) -> int:
+        """`kv_cache_bytes`; 0, which leaves it to vLLM, on a GPU where nobody set it."""
+        return self.kv_cache_bytes if self.engine == "cpu" or "kv_cache_bytes" in self.model_fields_set else 0
+
+    @property
+    def compiled(self) -> bool:
+        """`compile`; on a GPU where nobody set it, true."""
+        return self.compile or (self.engine == "gpu" and "compile" not in self.model_fields_set)
 
     def store_uri(self, common: CommonSettings) -> str:
         """`store`, or its default below the home folder."""

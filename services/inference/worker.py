@@ -76,13 +76,19 @@ class Worker:
         """Lease and work until drained."""
         extending = asyncio.create_task(self._extend_forever())
         leasing = asyncio.create_task(self._lease_forever())
+        draining = asyncio.create_task(self._draining.wait())
         try:
-            await self._draining.wait()
+            await asyncio.wait({draining, leasing, extending}, return_when=asyncio.FIRST_COMPLETED)
+            for loop in (leasing, extending):
+                if loop.done():
+                    loop.result()  # neither ends by itself: a fault of ours must end the process
             leasing.cancel()
             await asyncio.wait([leasing])
             self.drain()
             await self._finish_tasks()
         finally:
+            draining.cancel()
+            leasing.cancel()
             extending.cancel()
 
     async def _finish_tasks(self) -> None:

@@ -236,8 +236,14 @@ def test_a_killed_engine_is_replaced(stack: World) -> None:
 
 
 def engine_core(service: Service) -> psutil.Process:
-    family = psutil.Process(service.process.pid).children(recursive=True)
-    return next(item for item in family if "EngineCore" in " ".join(item.cmdline()))
+    return next(item for item in psutil.Process(service.process.pid).children(recursive=True) if is_core(item))
+
+
+def is_core(process: psutil.Process) -> bool:
+    try:
+        return "EngineCore" in " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return False
 
 
 def test_a_killed_worker_leaves_nothing_and_loses_nothing(stack: World) -> None:

@@ -31,3 +31,11 @@ def test_the_ray_folder_is_short_and_private() -> None:
         assert folder.stat().st_mode & 0o077 == 0
     finally:
         folder.rmdir()
+
+
+def test_a_gpu_is_left_to_vllm_unless_told_otherwise() -> None:
+    cpu, gpu = InferenceSettings(engine="cpu"), InferenceSettings(engine="gpu")
+    assert (cpu.kv_bytes, cpu.compiled) == (512 << 20, False)
+    assert (gpu.kv_bytes, gpu.compiled) == (0, True)
+    told = InferenceSettings(engine="gpu", kv_cache_bytes=1 << 30, compile=False)
+    assert (told.kv_bytes, told.compiled) == (1 << 30, False)
