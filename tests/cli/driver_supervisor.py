@@ -23,7 +23,7 @@ def main() -> int:
         signal.signal(number, lambda *_: supervisor.kill() if ended.is_set() else ended.set())
     supervisor.start()
     try:
-        supervisor.wait_ready(10)
+        supervisor.wait_ready(60)
         print("all ready", flush=True)
         while not ended.wait(0.05):
             pass

@@ -59,7 +59,7 @@ ready(); signal.pause()
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], seconds: float = 15) -> T:
+def wait_for(condition: Callable[[], T], seconds: float = 60) -> T:
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, "the condition did not come true"
@@ -137,7 +137,7 @@ def test_a_signal_stops_all_in_order_and_leaves_nothing(drive: Callable[..., Dri
     driven.wait_text("all ready")
     assert len(driven.alive()) >= 1 + 4 * 2 + 2
     driven.process.send_signal(number)
-    assert driven.process.wait(timeout=20) == 0, driven.text()
+    assert driven.process.wait(timeout=60) == 0, driven.text()
     assert (driven.folder / "order").read_text().split() == ["one", "two", "three"]
     assert driven.alive() == []
     assert driven.text().splitlines()[-1] == "all stopped"
@@ -155,7 +155,7 @@ def test_a_service_that_ignores_sigterm_is_killed_after_its_grace(drive: Callabl
     driven = drive({"name": "d", "code": DEAF, "grace": "0.3"})
     driven.wait_text("all ready")
     driven.process.terminate()
-    assert driven.process.wait(timeout=10) == 0
+    assert driven.process.wait(timeout=60) == 0
     assert "stopped d was killed by SIGKILL" in driven.text()
     assert driven.alive() == []
 
@@ -166,7 +166,7 @@ def test_a_second_signal_hurries(drive: Callable[..., Driven]) -> None:
     driven.process.send_signal(signal.SIGINT)
     driven.wait_text("stopping d")
     driven.process.send_signal(signal.SIGINT)
-    assert driven.process.wait(timeout=10) == 0
+    assert driven.process.wait(timeout=60) == 0
     assert driven.alive() == []
 
 
@@ -199,7 +199,7 @@ def test_a_service_that_dies_at_its_start_is_tried_again(drive: Callable[..., Dr
 
 def test_a_service_that_never_starts_is_reported_with_its_log(drive: Callable[..., Driven]) -> None:
     driven = drive({"name": "f", "code": FAILS}, {"name": "b", "code": BREEDER})
-    assert driven.process.wait(timeout=20) == 3
+    assert driven.process.wait(timeout=60) == 3
     assert "failed f ended with status 7 at its start" in driven.text()
     assert "the reason why" in driven.text()
     assert driven.alive() == []

@@ -1,5 +1,6 @@
 """The parts around the supervisor: ports, environment, the home folder, models, readiness, process specifications."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -14,7 +15,7 @@ from tidemill.errors import Reason, TidemillError
 from tidemill.keys import hash_key, list_keys
 from tidemill.preflight import PORTS
 from tidemill.up import dagster
-from tidemill.up.embedded import parse_model, tiny_model
+from tidemill.up.embedded import UpOptions, choose, parse_model, tiny_model
 from tidemill.up.environment import base_environment, dropped
 from tidemill.up.health import daemon_check, service_check, webserver_check
 from tidemill.up.home import Home
@@ -40,6 +41,20 @@ def test_a_taken_port_gives_the_next() -> None:
         second = choose_ports()
     assert second["gateway"] > first["gateway"]
     assert len(set(second.values())) == len(PORTS)
+
+
+def test_a_taken_port_is_mentioned(home: Home) -> None:
+    told: list[str] = []
+    options = UpOptions(home.root, models=("a/b",))
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Where another program has the port already, that one serves as well.
+        with contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", PORTS["gateway"]))
+            taken.listen()
+        chosen = choose(options, home, told.append)
+    assert chosen.ports["gateway"] != PORTS["gateway"]
+    assert f"port 7070 (gateway) is taken; {chosen.ports['gateway']} is used" in told
 
 
 def test_any_port() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from tidemill.errors import Reason, TidemillError
-from tidemill.preflight import graphics
+from tidemill.preflight import PORTS, graphics
 from tidemill.up.downloads import DownloadProgress
 from tidemill.up.home import TENANT, Home
 from tidemill.up.ports import choose_ports
@@ -82,7 +82,7 @@ def running(options: UpOptions, report: Callable[[Event], None], tell: Callable[
     home.prepare()
     with home.locked():
         home.rotate_logs()
-        chosen = _choose(options, home)
+        chosen = choose(options, home, tell)
         api_key = home.development_key()
         supervisor = Supervisor(process_specs(chosen, api_key), report)
         with _stopped_at_end(supervisor, home), DownloadProgress(home.logs / "inference.log", tell):
@@ -128,13 +128,17 @@ def _stopped_at_end(supervisor: Supervisor, home: Home) -> Generator[None]:
             signal.signal(number, handler)
 
 
-def _choose(options: UpOptions, home: Home) -> EmbeddedSet:
+def choose(options: UpOptions, home: Home, tell: Callable[[str], None]) -> EmbeddedSet:
+    """What to run: models, free ports; `tell` gets a line for each default port that is taken."""
     models = [parse_model(text) for text in options.models] or [tiny_model(home.tiny_model)]
     twice = {model.id for model in models if [other.id for other in models].count(model.id) > 1}
     if twice:
         message = f"two models are called {min(twice)!r}; name one of them with --model ID=PATH"
         raise TidemillError(Reason.INVALID_ARGUMENT, message)
     ports = choose_ports(any_port=options.any_port)
+    for name, default in PORTS.items():
+        if ports[name] != default and not options.any_port:
+            tell(f"port {default} ({name}) is taken; {ports[name]} is used")
     return EmbeddedSet(home, ports, models, options.engine, options.dagster)
 
 
