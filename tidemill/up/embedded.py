@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from tidemill.errors import Reason, TidemillError
-from tidemill.preflight import PORTS, graphics
+from tidemill.preflight import PORTS, Engine, graphics, machine
 from tidemill.up.downloads import DownloadProgress
 from tidemill.up.home import TENANT, Home
 from tidemill.up.ports import choose_ports
@@ -77,7 +77,7 @@ def running(options: UpOptions, report: Callable[[Event], None], tell: Callable[
     The signals are raised as `Interrupted`; a second one kills what is left. Call it from the main thread. `report`
     gets what happens to processes, `tell` lines about downloads of models.
     """
-    _check_installed(options)
+    _check_machine(options)
     home = Home(options.home.absolute())
     home.prepare()
     with home.locked():
@@ -92,7 +92,7 @@ def running(options: UpOptions, report: Callable[[Event], None], tell: Callable[
             yield Running(chosen, api_key, supervisor)
 
 
-def _check_installed(options: UpOptions) -> None:
+def _check_machine(options: UpOptions) -> None:
     wanted = {"services": "server", "pydantic_settings": "server", "ray": options.engine, "vllm": options.engine}
     if options.dagster:
         wanted |= {"dagster_defs": "dagster", "dagster_webserver": "dagster"}
@@ -101,8 +101,10 @@ def _check_installed(options: UpOptions) -> None:
         extras = ",".join(dict.fromkeys(missing.values()))
         message = f"not installed: {', '.join(missing)}; install them with: pip install 'tidemill[{extras}]'"
         raise TidemillError(Reason.UNAVAILABLE, message)
-    if options.engine == "gpu" and (driver := graphics("gpu")).level == "error":
-        raise TidemillError(Reason.UNAVAILABLE, f"{driver.found}: {driver.remedy}")
+    engine: Engine = "gpu" if options.engine == "gpu" else "cpu"
+    for finding in (machine(engine), graphics(engine)):
+        if finding.level == "error":
+            raise TidemillError(Reason.UNAVAILABLE, f"{finding.found}: {finding.remedy}")
 
 
 @contextlib.contextmanager
