@@ -246,15 +246,6 @@ def is_core(process: psutil.Process) -> bool:
         return False
 
 
-def test_a_killed_worker_leaves_nothing_and_loses_nothing(stack: World) -> None:
-    name = stack.submit(prompts(400, temperature=0, max_tokens=160))
-    wait_until(lambda: stack.job(name).row_counts.succeeded > 0)
-    stack.services[-1].kill()
-    wait_until(lambda: not orphans.marked(stack.home), 30)
-    start(stack)
-    succeeded(stack, name)
-
-
 def test_sigterm_gives_work_back_and_leaves_nothing(stack: World) -> None:
     name = stack.submit(prompts(600, temperature=1, max_tokens=1500))
     wait_until(lambda: stack.job(name).row_counts.leased > 0)
@@ -265,3 +256,11 @@ def test_sigterm_gives_work_back_and_leaves_nothing(stack: World) -> None:
     counts = stack.job(name).row_counts
     assert counts.leased == 0, "given back, not left to expire"
     assert counts.pending > 0
+
+
+def test_a_killed_worker_leaves_nothing(stack: World) -> None:
+    service = stack.inference(f"tiny={stack.home}/tiny")
+    wait_until(lambda: stack.model("tiny") is not None)
+    assert orphans.marked(stack.home)
+    service.kill()
+    wait_until(lambda: not orphans.marked(stack.home), 30)

@@ -1,6 +1,7 @@
 """The tiny model: the same bytes for a seed, and answers that cannot flake."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from tidemill.tiny_model import END_OF_TURN, make_tiny
 MARGIN = 0.005
 """Least lead of the likeliest token: half the smallest step between two logits that differ by their biases alone."""
 
-TEXTS = [f"Question {index}: what do you make of {topic}?" for index in range(25) for topic in ("rain", "a map")]
-PROMPTS = [*TEXTS, "a", "b", "Hello", "x" * 300, "été", "日本"]
+EXAMPLES = Path(__file__).parents[2] / "examples/prompts.jsonl"
+PROMPTS = [
+    *(f"Question {index}: what do you make of {topic}?" for index in range(25) for topic in ("rain", "a map")),
+    *("a", "b", "Hello", "x" * 300, "été", "日本"),
+]
 
 
 def test_a_seed_determines_every_byte(tmp_path: Path) -> None:
@@ -52,10 +56,8 @@ def test_greedy_answers_lead_clearly(tmp_path: Path) -> None:
     make_tiny(tmp_path)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    chats = [
-        tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
-        for text in TEXTS
-    ]
+    asked = [json.loads(line)["body"]["messages"] for line in EXAMPLES.read_text(encoding="utf-8").splitlines()]
+    chats = [tokenizer.apply_chat_template(one, add_generation_prompt=True, tokenize=False) for one in asked]
     least, texts = float("inf"), set[str]()
     for prompt in [*PROMPTS, *chats]:
         ids = torch.tensor([tokenizer(prompt, add_special_tokens=False).input_ids])
@@ -64,7 +66,7 @@ def test_greedy_answers_lead_clearly(tmp_path: Path) -> None:
                 ids,
                 attention_mask=torch.ones_like(ids),
                 do_sample=False,
-                max_new_tokens=24,
+                max_new_tokens=16,
                 return_dict_in_generate=True,
                 output_scores=True,
             )
@@ -73,5 +75,6 @@ def test_greedy_answers_lead_clearly(tmp_path: Path) -> None:
             first, second = scores[0].topk(2).values.tolist()
             least = min(least, first - second)
     assert least > MARGIN
-    assert len(texts) > 60, "answers depend on the prompts"
+    # Three examples share a passage, and with it the text that the model looks back to.
+    assert len(texts) > len(chats) / 3, "answers depend on the prompts"
     assert all(text.isascii() for text in texts)
