@@ -29,18 +29,27 @@ def test_second():
 def test_third():
     assert "{coverage_floor.PROCESS_CONFIG}" in os.environ
 """
+OTHER = f"""
+import os
+
+def test_elsewhere():
+    assert "{coverage_floor.PROCESS_CONFIG}" not in os.environ
+"""
 QUIET = ("-o", "asyncio_default_fixture_loop_scope=function")
 pytest_plugins = ["pytester"]
 
 
 def summary(branches: int, covered: int) -> dict[str, dict[str, int]]:
-    return {"summary": {"num_branches": branches, "covered_branches": covered}}
+    lines = {"num_statements": 10, "covered_lines": 10}
+    return {"summary": {"num_branches": branches, "covered_branches": covered, **lines}}
 
 
-def test_branches_are_summed_over_a_folder() -> None:
+def test_lines_and_branches_are_summed_over_a_folder() -> None:
     report = {"files": {"tidemill/a.py": summary(8, 8), "tidemill/b.py": summary(2, 0), "other/c.py": summary(9, 0)}}
-    assert coverage_floor.branch_coverage(report, "tidemill/") == 80.0
-    assert coverage_floor.branch_coverage(report, "nowhere/") == 100.0
+    both, branches = coverage_floor.branch_coverage(report, "tidemill/")
+    assert both == pytest.approx(100 * 28 / 30)
+    assert branches == 80.0
+    assert coverage_floor.branch_coverage(report, "nowhere/") == (100.0, 100.0)
 
 
 @pytest.mark.parametrize(("test", "code"), [(HALF, 1), (WHOLE, 0)])
@@ -69,14 +78,14 @@ def test_a_run_below_the_floor_fails(tmp_path: Path, test: str, code: int) -> No
     )
     assert finished.returncode == code, finished.stdout
     figure = json.loads((tmp_path / "build" / "coverage.json").read_text())
-    assert f"{coverage_floor.branch_coverage(figure, 'tidemill/'):6.1f} %" in finished.stdout
+    assert f"{coverage_floor.branch_coverage(figure, 'tidemill/')[0]:6.1f} %" in finished.stdout
     assert finished.stdout.strip().splitlines()[-1].strip("= ").startswith("1 passed")
 
 
 def test_processes_of_system_tests_are_not_measured(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(coverage_floor.PROCESS_CONFIG, "seen")
-    pytester.makepyfile(ENVIRONMENT)
+    pytester.makepyfile(**{"tests/cli/test_env": ENVIRONMENT, "tests/other/test_env2": OTHER})
     result = pytester.runpytest_inprocess(
         "-p", "no:cacheprovider", "-p", "scripts.coverage_floor", "-o", "markers=system", *QUIET
     )
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
