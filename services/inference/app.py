@@ -12,7 +12,7 @@ from services.inference.engines import Engines, EngineUnavailableError, WeightsC
 from services.inference.link import SchedulerLink
 from services.inference.models import Catalog
 from services.inference.rayenv import start_ray, stop_ray
-from services.inference.settings import InferenceSettings
+from services.inference.settings import RAY_FOLDERS, InferenceSettings
 from services.inference.warmup import warm_ray_data
 from services.inference.weights import WeightDigests
 from services.inference.worker import Worker, new_worker_id
@@ -68,6 +68,7 @@ class Inference:
         """Reap what an earlier run left, then mark and guard what this one starts."""
         if found := orphans.reap(self._common.home):
             log.warning("orphans reaped", processes=found)
+        orphans.sweep(folder.parent, RAY_FOLDERS)
         owner = orphans.claim(self._common.home)
         return orphans.Guard(owner, folder)
 

@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["VARIABLE", "Guard", "Marked", "Owner", "claim", "marked", "orphans_of", "reap"]
+__all__ = ["VARIABLE", "Guard", "Marked", "Owner", "claim", "marked", "orphans_of", "reap", "remove_folder", "sweep"]
 
 VARIABLE = "TIDEMILL_INFERENCE_OWNER"
 _PROC = Path("/proc")
+_OWNER_FILE = "owner"
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,29 @@ def reap(home: Path, patience_seconds: float = 10.0) -> int:
     return _reap(_home_id(home), patience_seconds)
 
 
+def remove_folder(folder: Path, patience_seconds: float = 5.0) -> None:
+    """Remove the folder of processes that are ending: one of them may still write into it."""
+    deadline = time.monotonic() + patience_seconds
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
+
+
+def sweep(folders: Path, pattern: str) -> None:
+    """Remove our own folders whose owner is gone, where not even the guard was left to do it."""
+    for folder in folders.glob(pattern):
+        with contextlib.suppress(OSError, ValueError):
+            home, pid, started = (folder / _OWNER_FILE).read_text().split(":")
+            if folder.stat().st_uid == os.getuid() and not Owner(home, int(pid), int(started)).alive:
+                remove_folder(folder)
+
+
 class Guard:
     """A process that reaps what is left as soon as this one ends, however it ends, and removes its `folder`."""
 
     def __init__(self, owner: Owner, folder: Path) -> None:
+        if folder.is_dir():
+            (folder / _OWNER_FILE).write_text(owner.encode())
         environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-S", str(Path(__file__)), owner.home, str(folder)],
@@ -170,7 +190,7 @@ def _guard(home: str, folder: str) -> None:
     # The pipe ends when the owner does.
     sys.stdin.buffer.read()
     _reap(home, 30.0)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(Path(folder))
 
 
 if __name__ == "__main__":

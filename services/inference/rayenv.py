@@ -1,5 +1,6 @@
 """Ray as this process wants it: its own small local cluster, or the one it is told to use."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -7,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from services.inference.orphans import remove_folder
+
 __all__ = ["NAMESPACE", "RayOptions", "start_ray", "stop_ray"]
 
 NAMESPACE = "tidemill"
+_TRIES = 3
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's shared memory, not a temporary file of ours
 _INHERITED = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK")
 
@@ -37,10 +43,15 @@ def start_ray(options: RayOptions) -> None:
     from a thread that lives as long as the process."""
     if not options.address:
         _forget_other_clusters()
-    import ray
-
-    arguments: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
-    ray.init(**arguments, **_where(options))
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            _init(options)
+            break
+        except Exception as exc:
+            # Ray gives its own processes 30 s, which a machine under load may exceed; it has no setting for it.
+            if not tries_left or "timed out during startup" not in str(exc):
+                raise
+            _kill_half_started(options.folder)
     _configure_data(options.no_progress_seconds)
 
 
@@ -50,7 +61,25 @@ def stop_ray(options: RayOptions) -> None:
 
     ray.shutdown()
     if not options.address:
-        shutil.rmtree(options.folder, ignore_errors=True)
+        remove_folder(options.folder)
+
+
+def _init(options: RayOptions) -> None:
+    import ray
+
+    arguments: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
+    ray.init(**arguments, **_where(options))
+
+
+def _kill_half_started(folder: Path) -> None:
+    """End the processes of a cluster that did not come up: each has the session's folder among its arguments."""
+    import ray
+
+    ray.shutdown()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if str(folder) in " ".join(process.cmdline()):
+                process.kill()
 
 
 def _forget_other_clusters() -> None:

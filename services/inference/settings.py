@@ -13,9 +13,10 @@ from services.inference.engine_config import Device
 from services.inference.rayenv import RayOptions
 from tidemill.config import CommonSettings
 
-__all__ = ["InferenceSettings", "ModelSource", "parse_models"]
+__all__ = ["RAY_FOLDERS", "InferenceSettings", "ModelSource", "parse_models"]
 
 MIB = 1 << 20
+RAY_FOLDERS = "tidemill-ray-*"
 # Not the user's own folder for temporary files: its path may be long, and socket paths end at 107 bytes.
 _SHORT_PATHS = "/tmp"  # noqa: S108 - mkdtemp makes private folders
 
@@ -115,6 +116,6 @@ class InferenceSettings(BaseSettings):
             address=self.ray_address,
             cpus=self.ray_cpus,
             object_store_bytes=self.object_store_bytes,
-            folder=Path(tempfile.mkdtemp(prefix="tidemill-ray-", dir=_SHORT_PATHS)),
+            folder=Path(tempfile.mkdtemp(prefix=RAY_FOLDERS.removesuffix("*"), dir=_SHORT_PATHS)),
             no_progress_seconds=int(max(self.load_seconds, 10 * self.canary_seconds)),
         )

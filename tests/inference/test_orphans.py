@@ -94,3 +94,20 @@ def test_a_process_that_left_the_family_is_an_orphan(tmp_path: Path, started: li
     assert item.pid == child
     assert item.owner.alive
     assert not orphans.Owner(item.owner.home, item.owner.pid, item.owner.started + 1).alive
+
+
+def test_folders_of_dead_owners_are_swept(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    owner, _ = own(tmp_path, started, guarded=False)
+    living = orphans.marked(tmp_path)[0].owner
+    for name, text in {
+        "ray-living": living.encode(),
+        "ray-dead": f"{living.home}:{living.pid}:{living.started + 1}",
+        "ray-other": "",
+        "other": f"{living.home}:{living.pid}:0",
+    }.items():
+        (tmp_path / name).mkdir()
+        if text:
+            (tmp_path / name / "owner").write_text(text)
+    orphans.sweep(tmp_path, "ray-*")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "ray-living", "ray-other"]
+    owner.kill()
