@@ -121,3 +121,17 @@ class TidemillError(Exception):
         self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
         self.retry_after = retry_after
         self.violations = tuple(violations)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled by its parts: the default would call the constructor with the finished text."""
+        return _restore, (self.reason, self.message, self.metadata, self.retry_after, self.violations)
+
+
+def _restore(
+    reason: Reason,
+    message: str,
+    metadata: Mapping[str, object],
+    retry_after: float | None,
+    violations: Sequence[FieldViolation],
+) -> TidemillError:
+    return TidemillError(reason, message, metadata=metadata, retry_after=retry_after, violations=violations)

@@ -1,5 +1,6 @@
 """Errors across the wire and back."""
 
+import pickle
 from typing import Any
 
 import grpc
@@ -70,3 +71,11 @@ def test_a_reason_of_a_later_version_falls_back_to_its_status() -> None:
         detail.value = detail.value.replace(b"OVERLOADED", b"OVERLOADEX")
     error = from_rpc_error(FakeCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "words", status))
     assert error.reason is Reason.OVERLOADED
+
+
+def test_an_error_survives_a_process_boundary() -> None:
+    violations = [FieldViolation("rows[6]", "words")]
+    error = TidemillError(Reason.INVALID_ROWS, "words", metadata={"a": 1}, retry_after=2.0, violations=violations)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (copy.reason, copy.metadata, copy.violations) == (error.reason, error.metadata, error.violations)
+    assert (copy.message, copy.retry_after, str(copy)) == (error.message, error.retry_after, str(error))
