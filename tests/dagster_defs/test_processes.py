@@ -66,5 +66,5 @@ def test_sigterm_ends_the_webserver_and_its_code_server(tmp_path: Path, live_add
     with started("daemon", home, {"TIDEMILL_DAGSTER_GATEWAY": live_address}) as child:
         wait_until((home / "history").exists, "the daemon's storage")
         child.terminate()
-        child.wait(30)
+        child.wait(120)
         wait_until(lambda: group_is_empty(child), "the code server's end", 60)

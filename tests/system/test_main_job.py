@@ -116,7 +116,7 @@ def test_every_row_gets_the_answer_of_bare_vllm(stack: Stack, client: JobClient,
     manifest = json.loads((stack.home / "store" / output_manifest(submitted.name)).read_text())
     assert len({part["chunk_start"] for part in manifest["parts"]}) >= ROWS // CHUNK_ROWS
     texts = [answer.text for answer in answers]
-    assert len(set(texts)) > 0.9 * ROWS, "the model tells its prompts apart too little to show a mix-up"
+    assert len(set(texts)) > 0.8 * ROWS, "the model tells its prompts apart too little to show a mix-up"
     assert texts == bare_answers(model, asked, stack.home)
 
 
