@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -83,6 +84,7 @@ class Stack:
 
     def spawn(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         """Start `command` in a process group of its own, its output in `<home>/<name>.log`."""
+        in_thread = threading.current_thread() is not threading.main_thread()
         with (self.home / f"{name}.log").open("ab") as output:
             self.running[name] = subprocess.Popen(
                 command,
@@ -92,7 +94,8 @@ class Stack:
                 stderr=output,
                 start_new_session=True,
                 # A killed test run must leave nothing behind.
-                preexec_fn=partial(signal_on_parent_death, signal.SIGKILL),  # noqa: PLW1509 - no thread runs here
+                # The kernel's parent is the spawning thread: one of a pool would take the process along when it ends.
+                preexec_fn=None if in_thread else partial(signal_on_parent_death, signal.SIGKILL),  # noqa: PLW1509
             )
 
     def wait_ready(self, name: str, condition: Callable[[], bool]) -> None:
