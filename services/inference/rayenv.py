@@ -1,8 +1,14 @@
-"""Ray as this process wants it: its own small local cluster, or the one it is told to use."""
+"""Ray as this process wants it: its own small local cluster, or the one it is told to use.
+
+Whoever can call Ray's ports can run code as this user. The local cluster therefore listens on loopback alone, and
+answers only calls that carry its token, which each process makes anew and never writes to disk.
+"""
 
 import contextlib
+import functools
 import logging
 import os
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +18,18 @@ import psutil
 
 from services.inference.orphans import remove_folder
 
-__all__ = ["NAMESPACE", "RayOptions", "start_ray", "stop_ray"]
+__all__ = ["NAMESPACE", "RayOptions", "isolate_local_cluster", "start_ray", "stop_ray"]
 
 NAMESPACE = "tidemill"
 _TRIES = 3
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's shared memory, not a temporary file of ours
-_INHERITED = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK")
+_INHERITED = ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK")
+_LOOPBACK = "127.0.0.1"
+# Ray makes 127.0.0.1 the machine's outer address, and then listens on every interface, unless clusters of several nodes
+# are ruled out. The variable was made for other systems, hence its name; it works on each.
+_SINGLE_NODE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# What joins processes over TCP inside an engine (torch.distributed, vLLM) listens where these say.
+_ENGINES_ON_LOOPBACK = {"VLLM_HOST_IP": _LOOPBACK, "MASTER_ADDR": _LOOPBACK, "GLOO_SOCKET_IFNAME": "lo"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ def start_ray(options: RayOptions) -> None:
     """Connect, or start the local cluster. Its processes end with this one (Ray's kernel fate sharing), so call it
     from a thread that lives as long as the process."""
     if not options.address:
-        _forget_other_clusters()
+        isolate_local_cluster()
     for tries_left in reversed(range(_TRIES)):
         try:
             _init(options)
@@ -52,6 +64,8 @@ def start_ray(options: RayOptions) -> None:
             if not tries_left or "timed out during startup" not in str(exc):
                 raise
             _kill_half_started(options.folder)
+    if not options.address:
+        _refuse_to_be_reachable()
     _configure_data(options.no_progress_seconds)
 
 
@@ -82,10 +96,25 @@ def _kill_half_started(folder: Path) -> None:
                 process.kill()
 
 
-def _forget_other_clusters() -> None:
+def isolate_local_cluster() -> None:
+    """Set what Ray reads once, at import: so call this before anything imports it."""
     for name in _INHERITED:
         os.environ.pop(name, None)
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token(), **_SINGLE_NODE, **_ENGINES_ON_LOOPBACK})
+
+
+@functools.cache
+def _token() -> str:
+    """One for the process: Ray reads it once."""
+    return secrets.token_hex(32)
+
+
+def _refuse_to_be_reachable() -> None:
+    import ray
+
+    if (address := ray.util.get_node_ip_address()) != _LOOPBACK:
+        ray.shutdown()
+        raise RuntimeError(f"Ray listens on {address}: it was imported before its environment was set")
 
 
 def _where(options: RayOptions) -> dict[str, Any]:
@@ -97,7 +126,7 @@ def _where(options: RayOptions) -> dict[str, Any]:
         "object_store_memory": options.object_store_bytes,
         "include_dashboard": False,
         "_temp_dir": str(options.folder),
-        "_node_ip_address": "127.0.0.1",
+        "_node_ip_address": _LOOPBACK,
     }
     if _shared_memory_free() < options.object_store_bytes * 1.1:
         local["_plasma_directory"] = str(options.folder)

@@ -47,9 +47,16 @@ class Up:
 
     def left(self) -> dict[int, str]:
         """What still runs below it, by process id."""
+        return self._stack().descendants()
+
+    def reachable_listeners(self) -> set[str]:
+        """Ports that its processes offer to other machines."""
+        return self._stack().reachable_listeners()
+
+    def _stack(self) -> Stack:
         stack = Stack.__new__(Stack)
         stack.home = self.home
-        return stack.descendants()
+        return stack
 
 
 @pytest.fixture
@@ -84,6 +91,8 @@ def test_a_day_of_the_embedded_set(up: Up, run: Callable[..., Result], tmp_path:
     figures = json.loads(run("metrics", "--json").stdout)
     assert set(figures) == {"scheduler", "gateway", "inference"}
     assert all(len(families) > 5 for families in figures.values())
+
+    assert up.reachable_listeners() == set()
 
     second = run("up")
     assert second.exit_code == 3

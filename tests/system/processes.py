@@ -1,5 +1,7 @@
 """The real processes of Tidemill on free loopback ports, to start, kill, freeze and restart in tests."""
 
+import contextlib
+import ipaddress
 import json
 import os
 import signal
@@ -14,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+import psutil
 
 from tidemill.keys import create_key
 from tidemill.up.prctl import signal_on_parent_death
@@ -33,6 +37,13 @@ def wait_for(condition: Callable[[], _Value | None], seconds: float, what: str) 
             return value
         assert time.monotonic() < deadline, f"no {what} within {seconds} s"
         time.sleep(0.05)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bound address is unreachable from other machines; `::ffff:127.0.0.1` is."""
+    address = ipaddress.ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 @dataclass
@@ -137,6 +148,17 @@ class Stack:
         process = self.running.pop(name)
         process.send_signal(signal.SIGTERM)
         return process.wait(timeout=60)
+
+    def reachable_listeners(self) -> set[str]:
+        """`command: address` of each TCP port that its processes offer beyond loopback."""
+        found: set[str] = set()
+        for pid, command in self.descendants().items():
+            with contextlib.suppress(psutil.Error):
+                for connection in psutil.Process(pid).net_connections("tcp"):
+                    address = connection.laddr
+                    if connection.status == psutil.CONN_LISTEN and not is_loopback(address.ip):
+                        found.add(f"{command}: {address.ip}:{address.port}")
+        return found
 
     def descendants(self) -> dict[int, str]:
         """Command line by pid of every process that works on this home, however it was started."""

@@ -16,25 +16,46 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 LAST_LINE = re.compile(r"demo ok: rows=200 succeeded=200 failed=0 materializations=1 seconds=\d+(\.\d+)?")
 
+LISTENERS: set[str] = set()
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home on which the demo ran once, in a shell with the usual stray variables."""
     home = tmp_path_factory.mktemp("demo") / "home"
     stray = {"RAY_ADDRESS": "127.0.0.1:1", "DAGSTER_HOME": "/nonexistent", "RAY_AUTH_MODE": "token"}
-    finished = subprocess.run(
-        [sys.executable, "-m", "tidemill.cli.main", "demo", "--home", str(home)],
-        cwd=ROOT,
-        env={**os.environ, **stray},
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
-    lines = finished.stdout.strip().splitlines()
+    output = home.parent / "output"
+    with output.open("wb") as sink:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "tidemill.cli.main", "demo", "--home", str(home)],
+            cwd=ROOT,
+            env={**os.environ, **stray},
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        LISTENERS.update(listeners_until_end(demo, home))
+    finally:
+        demo.kill()
+    text = output.read_text()
+    assert demo.returncode == 0, text[-6000:]
+    lines = text.strip().splitlines()
     assert LAST_LINE.fullmatch(lines[-1]), lines[-1]
     return home
+
+
+def listeners_until_end(demo: "subprocess.Popen[bytes]", home: Path) -> set[str]:
+    """Every port beyond loopback that a process of the demo was seen to offer, at any time."""
+    stack = Stack.__new__(Stack)
+    stack.home = home
+    seen: set[str] = set()
+
+    def ended() -> bool:
+        seen.update(stack.reachable_listeners())
+        return demo.poll() is not None
+
+    wait_for(ended, 800, "end of the demo")
+    return seen
 
 
 def manifests(home: Path) -> tuple[Any, Any]:
@@ -82,3 +103,8 @@ def test_nothing_is_left_running(home: Path) -> None:
     stack = Stack.__new__(Stack)
     stack.home = home
     wait_for(lambda: not stack.descendants(), 20, "end of the demo's processes")
+
+
+@pytest.mark.usefixtures("home")
+def test_nothing_listens_beyond_loopback_at_any_time() -> None:
+    assert not LISTENERS
