@@ -29,13 +29,17 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from tidemill.v1 import row_pb2 as tidemill_dot_v1_dot_row__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tidemill/v1/job.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x15tidemill/v1/row.proto\"\x82\x01\n\tRowCounts\x12\r\n\x05total\x18\x01 \x01(\x03\x12\x11\n\tsucceeded\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\x11\n\tcancelled\x18\x04 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x05 \x01(\x03\x12\x0f\n\x07pending\x18\x06 \x01(\x03\x12\x0e\n\x06leased\x18\x07 \x01(\x03\"Q\n\nTokenUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x15\n\rcached_tokens\x18\x03 \x01(\x03\"\x8f\t\n\x03Job\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x13\n\x05model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.tidemill.v1.SamplingParamsB\x04\xe2\x41\x01\x01\x12:\n\x10\x63omplete_by_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12:\n\x11\x63ompletion_window\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x04\x12\x38\n\x0e\x65xecution_mode\x18\x06 \x01(\x0e\x32\x1a.tidemill.v1.ExecutionModeB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64\x61taset\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\x06labels\x18\x08 \x03(\x0b\x32\x1c.tidemill.v1.Job.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x1b\n\rorigin_run_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12*\n\x05state\x18\x14 \x01(\x0e\x32\x15.tidemill.v1.JobStateB\x04\xe2\x41\x01\x03\x12*\n\x05phase\x18\x15 \x01(\x0e\x32\x15.tidemill.v1.JobPhaseB\x04\xe2\x41\x01\x03\x12\x30\n\nrow_counts\x18\x16 \x01(\x0b\x32\x16.tidemill.v1.RowCountsB\x04\xe2\x41\x01\x03\x12,\n\x05usage\x18\x17 \x01(\x0b\x32\x17.tidemill.v1.TokenUsageB\x04\xe2\x41\x01\x03\x12\x19\n\x0bnext_offset\x18\x18 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x19 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x1a \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x33\n\tseal_time\x18\x1b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x1c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x1d \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x15\x65stimated_finish_time\x18\x1e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x1f \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12 \n\x12input_data_version\x18  \x01(\tB\x04\xe2\x41\x01\x03\x12!\n\x13output_data_version\x18! \x01(\tB\x04\xe2\x41\x01\x03\x12!\n\x13output_manifest_uri\x18\" \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0cmodel_digest\x18# \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x65ngine_build\x18$ \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08trace_id\x18% \x01(\tB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xe4\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_STATE_RECEIVING\x10\x01\x12\x14\n\x10JOB_STATE_QUEUED\x10\x02\x12\x15\n\x11JOB_STATE_RUNNING\x10\x03\x12\x18\n\x14JOB_STATE_CANCELLING\x10\x04\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x05\x12\x14\n\x10JOB_STATE_FAILED\x10\x06\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x07\x12\x15\n\x11JOB_STATE_EXPIRED\x10\x08*h\n\rExecutionMode\x12\x1e\n\x1a\x45XECUTION_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45XECUTION_MODE_SHARED\x10\x01\x12\x1c\n\x18\x45XECUTION_MODE_DEDICATED\x10\x02*\x8a\x01\n\x08JobPhase\x12\x19\n\x15JOB_PHASE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_PHASE_WAITING\x10\x01\x12\x1b\n\x17JOB_PHASE_LOADING_MODEL\x10\x02\x12\x15\n\x11JOB_PHASE_RUNNING\x10\x03\x12\x18\n\x14JOB_PHASE_FINALISING\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tidemill/v1/job.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x15tidemill/v1/row.proto\"G\n\nEscalation\x12\x19\n\x0braise_class\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x10more_parallelism\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"+\n\x08JobPause\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x82\x01\n\tRowCounts\x12\r\n\x05total\x18\x01 \x01(\x03\x12\x11\n\tsucceeded\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\x11\n\tcancelled\x18\x04 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x05 \x01(\x03\x12\x0f\n\x07pending\x18\x06 \x01(\x03\x12\x0e\n\x06leased\x18\x07 \x01(\x03\"Q\n\nTokenUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x15\n\rcached_tokens\x18\x03 \x01(\x03\"\xed\x0c\n\x03Job\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x13\n\x05model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.tidemill.v1.SamplingParamsB\x04\xe2\x41\x01\x01\x12:\n\x10\x63omplete_by_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12:\n\x11\x63ompletion_window\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x04\x12\x38\n\x0e\x65xecution_mode\x18\x06 \x01(\x0e\x32\x1a.tidemill.v1.ExecutionModeB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64\x61taset\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\x06labels\x18\x08 \x03(\x0b\x32\x1c.tidemill.v1.Job.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x1b\n\rorigin_run_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x36\n\rservice_class\x18\n \x01(\x0e\x32\x19.tidemill.v1.ServiceClassB\x04\xe2\x41\x01\x01\x12\x36\n\x0bon_deadline\x18\x0b \x01(\x0e\x32\x1b.tidemill.v1.DeadlinePolicyB\x04\xe2\x41\x01\x01\x12\x31\n\nescalation\x18\x0c \x01(\x0b\x32\x17.tidemill.v1.EscalationB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x61\x63\x63\x65pt_at_risk\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x01\x12*\n\x05state\x18\x14 \x01(\x0e\x32\x15.tidemill.v1.JobStateB\x04\xe2\x41\x01\x03\x12*\n\x05phase\x18\x15 \x01(\x0e\x32\x15.tidemill.v1.JobPhaseB\x04\xe2\x41\x01\x03\x12\x30\n\nrow_counts\x18\x16 \x01(\x0b\x32\x16.tidemill.v1.RowCountsB\x04\xe2\x41\x01\x03\x12,\n\x05usage\x18\x17 \x01(\x0b\x32\x17.tidemill.v1.TokenUsageB\x04\xe2\x41\x01\x03\x12\x19\n\x0bnext_offset\x18\x18 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x19 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x1a \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x33\n\tseal_time\x18\x1b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x1c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x1d \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x15\x65stimated_finish_time\x18\x1e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x1f \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12 \n\x12input_data_version\x18  \x01(\tB\x04\xe2\x41\x01\x03\x12!\n\x13output_data_version\x18! \x01(\tB\x04\xe2\x41\x01\x03\x12!\n\x13output_manifest_uri\x18\" \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0cmodel_digest\x18# \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x65ngine_build\x18$ \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08trace_id\x18% \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\tsla_state\x18& \x01(\x0e\x32\x15.tidemill.v1.SlaStateB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x65ta_p50_time\x18\' \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x65ta_p90_time\x18( \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12*\n\x05pause\x18) \x01(\x0b\x32\x15.tidemill.v1.JobPauseB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x61\x64mitted_at_risk\x18* \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\tescalated\x18+ \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08retry_of\x18, \x01(\tB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xfa\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_STATE_RECEIVING\x10\x01\x12\x14\n\x10JOB_STATE_QUEUED\x10\x02\x12\x15\n\x11JOB_STATE_RUNNING\x10\x03\x12\x18\n\x14JOB_STATE_CANCELLING\x10\x04\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x05\x12\x14\n\x10JOB_STATE_FAILED\x10\x06\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x07\x12\x15\n\x11JOB_STATE_EXPIRED\x10\x08\x12\x14\n\x10JOB_STATE_PAUSED\x10\t*{\n\x0cServiceClass\x12\x1d\n\x19SERVICE_CLASS_UNSPECIFIED\x10\x00\x12\x18\n\x14SERVICE_CLASS_URGENT\x10\x01\x12\x1a\n\x16SERVICE_CLASS_STANDARD\x10\x02\x12\x16\n\x12SERVICE_CLASS_FLEX\x10\x03*k\n\x0e\x44\x65\x61\x64linePolicy\x12\x1f\n\x1b\x44\x45\x41\x44LINE_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45\x41\x44LINE_POLICY_RUN_LATE\x10\x01\x12\x1a\n\x16\x44\x45\x41\x44LINE_POLICY_EXPIRE\x10\x02*l\n\x08SlaState\x12\x19\n\x15SLA_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SLA_STATE_ON_TRACK\x10\x01\x12\x15\n\x11SLA_STATE_AT_RISK\x10\x02\x12\x16\n\x12SLA_STATE_BREACHED\x10\x03*h\n\rExecutionMode\x12\x1e\n\x1a\x45XECUTION_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45XECUTION_MODE_SHARED\x10\x01\x12\x1c\n\x18\x45XECUTION_MODE_DEDICATED\x10\x02*\x8a\x01\n\x08JobPhase\x12\x19\n\x15JOB_PHASE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_PHASE_WAITING\x10\x01\x12\x1b\n\x17JOB_PHASE_LOADING_MODEL\x10\x02\x12\x15\n\x11JOB_PHASE_RUNNING\x10\x03\x12\x18\n\x14JOB_PHASE_FINALISING\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.v1.job_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ESCALATION'].fields_by_name['raise_class']._loaded_options = None
+  _globals['_ESCALATION'].fields_by_name['raise_class']._serialized_options = b'\342A\001\001'
+  _globals['_ESCALATION'].fields_by_name['more_parallelism']._loaded_options = None
+  _globals['_ESCALATION'].fields_by_name['more_parallelism']._serialized_options = b'\342A\001\001'
   _globals['_JOB_LABELSENTRY']._loaded_options = None
   _globals['_JOB_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_JOB'].fields_by_name['name']._loaded_options = None
@@ -56,6 +60,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOB'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
   _globals['_JOB'].fields_by_name['origin_run_id']._loaded_options = None
   _globals['_JOB'].fields_by_name['origin_run_id']._serialized_options = b'\342A\001\001'
+  _globals['_JOB'].fields_by_name['service_class']._loaded_options = None
+  _globals['_JOB'].fields_by_name['service_class']._serialized_options = b'\342A\001\001'
+  _globals['_JOB'].fields_by_name['on_deadline']._loaded_options = None
+  _globals['_JOB'].fields_by_name['on_deadline']._serialized_options = b'\342A\001\001'
+  _globals['_JOB'].fields_by_name['escalation']._loaded_options = None
+  _globals['_JOB'].fields_by_name['escalation']._serialized_options = b'\342A\001\001'
+  _globals['_JOB'].fields_by_name['accept_at_risk']._loaded_options = None
+  _globals['_JOB'].fields_by_name['accept_at_risk']._serialized_options = b'\342A\001\001'
   _globals['_JOB'].fields_by_name['state']._loaded_options = None
   _globals['_JOB'].fields_by_name['state']._serialized_options = b'\342A\001\003'
   _globals['_JOB'].fields_by_name['phase']._loaded_options = None
@@ -92,18 +104,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOB'].fields_by_name['engine_build']._serialized_options = b'\342A\001\003'
   _globals['_JOB'].fields_by_name['trace_id']._loaded_options = None
   _globals['_JOB'].fields_by_name['trace_id']._serialized_options = b'\342A\001\003'
-  _globals['_JOBSTATE']._serialized_start=1571
-  _globals['_JOBSTATE']._serialized_end=1799
-  _globals['_EXECUTIONMODE']._serialized_start=1801
-  _globals['_EXECUTIONMODE']._serialized_end=1905
-  _globals['_JOBPHASE']._serialized_start=1908
-  _globals['_JOBPHASE']._serialized_end=2046
-  _globals['_ROWCOUNTS']._serialized_start=185
-  _globals['_ROWCOUNTS']._serialized_end=315
-  _globals['_TOKENUSAGE']._serialized_start=317
-  _globals['_TOKENUSAGE']._serialized_end=398
-  _globals['_JOB']._serialized_start=401
-  _globals['_JOB']._serialized_end=1568
-  _globals['_JOB_LABELSENTRY']._serialized_start=1523
-  _globals['_JOB_LABELSENTRY']._serialized_end=1568
+  _globals['_JOB'].fields_by_name['sla_state']._loaded_options = None
+  _globals['_JOB'].fields_by_name['sla_state']._serialized_options = b'\342A\001\003'
+  _globals['_JOB'].fields_by_name['eta_p50_time']._loaded_options = None
+  _globals['_JOB'].fields_by_name['eta_p50_time']._serialized_options = b'\342A\001\003'
+  _globals['_JOB'].fields_by_name['eta_p90_time']._loaded_options = None
+  _globals['_JOB'].fields_by_name['eta_p90_time']._serialized_options = b'\342A\001\003'
+  _globals['_JOB'].fields_by_name['pause']._loaded_options = None
+  _globals['_JOB'].fields_by_name['pause']._serialized_options = b'\342A\001\003'
+  _globals['_JOB'].fields_by_name['admitted_at_risk']._loaded_options = None
+  _globals['_JOB'].fields_by_name['admitted_at_risk']._serialized_options = b'\342A\001\003'
+  _globals['_JOB'].fields_by_name['escalated']._loaded_options = None
+  _globals['_JOB'].fields_by_name['escalated']._serialized_options = b'\342A\001\003'
+  _globals['_JOB'].fields_by_name['retry_of']._loaded_options = None
+  _globals['_JOB'].fields_by_name['retry_of']._serialized_options = b'\342A\001\003'
+  _globals['_JOBSTATE']._serialized_start=2167
+  _globals['_JOBSTATE']._serialized_end=2417
+  _globals['_SERVICECLASS']._serialized_start=2419
+  _globals['_SERVICECLASS']._serialized_end=2542
+  _globals['_DEADLINEPOLICY']._serialized_start=2544
+  _globals['_DEADLINEPOLICY']._serialized_end=2651
+  _globals['_SLASTATE']._serialized_start=2653
+  _globals['_SLASTATE']._serialized_end=2761
+  _globals['_EXECUTIONMODE']._serialized_start=2763
+  _globals['_EXECUTIONMODE']._serialized_end=2867
+  _globals['_JOBPHASE']._serialized_start=2870
+  _globals['_JOBPHASE']._serialized_end=3008
+  _globals['_ESCALATION']._serialized_start=184
+  _globals['_ESCALATION']._serialized_end=255
+  _globals['_JOBPAUSE']._serialized_start=257
+  _globals['_JOBPAUSE']._serialized_end=300
+  _globals['_ROWCOUNTS']._serialized_start=303
+  _globals['_ROWCOUNTS']._serialized_end=433
+  _globals['_TOKENUSAGE']._serialized_start=435
+  _globals['_TOKENUSAGE']._serialized_end=516
+  _globals['_JOB']._serialized_start=519
+  _globals['_JOB']._serialized_end=2164
+  _globals['_JOB_LABELSENTRY']._serialized_start=2119
+  _globals['_JOB_LABELSENTRY']._serialized_end=2164
 # @@protoc_insertion_point(module_scope)

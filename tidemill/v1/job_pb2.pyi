@@ -46,7 +46,9 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_CANCELLED: _JobState.ValueType  # 7
     """Terminal: cancelled by its owner. Finished rows are kept."""
     JOB_STATE_EXPIRED: _JobState.ValueType  # 8
-    """Terminal: not sealed within a day. Finished rows are kept."""
+    """Terminal: its deadline passed and it was to expire then, or it was not sealed within a day. Finished rows are kept."""
+    JOB_STATE_PAUSED: _JobState.ValueType  # 9
+    """Takes no work until it is resumed; chunks at a worker are finished. `Job.pause` says why."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
     """Where a job stands. Changed only by the service and by the verbs of `JobService`."""
@@ -68,8 +70,90 @@ JOB_STATE_FAILED: JobState.ValueType  # 6
 JOB_STATE_CANCELLED: JobState.ValueType  # 7
 """Terminal: cancelled by its owner. Finished rows are kept."""
 JOB_STATE_EXPIRED: JobState.ValueType  # 8
-"""Terminal: not sealed within a day. Finished rows are kept."""
+"""Terminal: its deadline passed and it was to expire then, or it was not sealed within a day. Finished rows are kept."""
+JOB_STATE_PAUSED: JobState.ValueType  # 9
+"""Takes no work until it is resumed; chunks at a worker are finished. `Job.pause` says why."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
+
+class _ServiceClass:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ServiceClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServiceClass.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SERVICE_CLASS_UNSPECIFIED: _ServiceClass.ValueType  # 0
+    """STANDARD."""
+    SERVICE_CLASS_URGENT: _ServiceClass.ValueType  # 1
+    """The largest share, for answers that somebody waits for."""
+    SERVICE_CLASS_STANDARD: _ServiceClass.ValueType  # 2
+    """The common share."""
+    SERVICE_CLASS_FLEX: _ServiceClass.ValueType  # 3
+    """The smallest share, for work that may take what others leave."""
+
+class ServiceClass(_ServiceClass, metaclass=_ServiceClassEnumTypeWrapper):
+    """How much of a busy service a job gets beside others of its tenant and other tenants."""
+
+SERVICE_CLASS_UNSPECIFIED: ServiceClass.ValueType  # 0
+"""STANDARD."""
+SERVICE_CLASS_URGENT: ServiceClass.ValueType  # 1
+"""The largest share, for answers that somebody waits for."""
+SERVICE_CLASS_STANDARD: ServiceClass.ValueType  # 2
+"""The common share."""
+SERVICE_CLASS_FLEX: ServiceClass.ValueType  # 3
+"""The smallest share, for work that may take what others leave."""
+Global___ServiceClass: _TypeAlias = ServiceClass  # noqa: Y015
+
+class _DeadlinePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeadlinePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeadlinePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEADLINE_POLICY_UNSPECIFIED: _DeadlinePolicy.ValueType  # 0
+    """RUN_LATE."""
+    DEADLINE_POLICY_RUN_LATE: _DeadlinePolicy.ValueType  # 1
+    """It runs on until every row has a result."""
+    DEADLINE_POLICY_EXPIRE: _DeadlinePolicy.ValueType  # 2
+    """It ends as EXPIRED and keeps its finished rows."""
+
+class DeadlinePolicy(_DeadlinePolicy, metaclass=_DeadlinePolicyEnumTypeWrapper):
+    """What becomes of a job that is not done at its deadline."""
+
+DEADLINE_POLICY_UNSPECIFIED: DeadlinePolicy.ValueType  # 0
+"""RUN_LATE."""
+DEADLINE_POLICY_RUN_LATE: DeadlinePolicy.ValueType  # 1
+"""It runs on until every row has a result."""
+DEADLINE_POLICY_EXPIRE: DeadlinePolicy.ValueType  # 2
+"""It ends as EXPIRED and keeps its finished rows."""
+Global___DeadlinePolicy: _TypeAlias = DeadlinePolicy  # noqa: Y015
+
+class _SlaState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SlaStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SlaState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SLA_STATE_UNSPECIFIED: _SlaState.ValueType  # 0
+    """Not applicable: the job is not sealed yet."""
+    SLA_STATE_ON_TRACK: _SlaState.ValueType  # 1
+    """Expected to be done in time, at the 90th percentile."""
+    SLA_STATE_AT_RISK: _SlaState.ValueType  # 2
+    """May come too late."""
+    SLA_STATE_BREACHED: _SlaState.ValueType  # 3
+    """The deadline has passed before the job ended."""
+
+class SlaState(_SlaState, metaclass=_SlaStateEnumTypeWrapper):
+    """Whether a job will hold its deadline, as the service sees it now."""
+
+SLA_STATE_UNSPECIFIED: SlaState.ValueType  # 0
+"""Not applicable: the job is not sealed yet."""
+SLA_STATE_ON_TRACK: SlaState.ValueType  # 1
+"""Expected to be done in time, at the 90th percentile."""
+SLA_STATE_AT_RISK: SlaState.ValueType  # 2
+"""May come too late."""
+SLA_STATE_BREACHED: SlaState.ValueType  # 3
+"""The deadline has passed before the job ended."""
+Global___SlaState: _TypeAlias = SlaState  # noqa: Y015
 
 class _ExecutionMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -126,6 +210,58 @@ JOB_PHASE_RUNNING: JobPhase.ValueType  # 3
 JOB_PHASE_FINALISING: JobPhase.ValueType  # 4
 """All rows are done; the output manifest is being written."""
 Global___JobPhase: _TypeAlias = JobPhase  # noqa: Y015
+
+@_typing.final
+class Escalation(_message.Message):
+    """What the service may do by itself when a job is AT_RISK."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RAISE_CLASS_FIELD_NUMBER: _builtins.int
+    MORE_PARALLELISM_FIELD_NUMBER: _builtins.int
+    raise_class: _builtins.bool
+    """Treat the job as one class higher."""
+    more_parallelism: _builtins.bool
+    """Let the job have twice the chunks at workers at a time that others may have."""
+    def __init__(
+        self,
+        *,
+        raise_class: _builtins.bool = ...,
+        more_parallelism: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more_parallelism", b"more_parallelism", "raise_class", b"raise_class"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Escalation: _TypeAlias = Escalation  # noqa: Y015
+
+@_typing.final
+class JobPause(_message.Message):
+    """Why a job is paused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """UPPER_SNAKE reason: `PAUSED_BY_OWNER`, or what the service paused it for, such as `ALL_ROWS_FAILED`."""
+    message: _builtins.str
+    """The reason in words, with the remedy."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobPause: _TypeAlias = JobPause  # noqa: Y015
 
 @_typing.final
 class RowCounts(_message.Message):
@@ -238,6 +374,10 @@ class Job(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     ORIGIN_RUN_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_CLASS_FIELD_NUMBER: _builtins.int
+    ON_DEADLINE_FIELD_NUMBER: _builtins.int
+    ESCALATION_FIELD_NUMBER: _builtins.int
+    ACCEPT_AT_RISK_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
     ROW_COUNTS_FIELD_NUMBER: _builtins.int
@@ -256,6 +396,13 @@ class Job(_message.Message):
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     ENGINE_BUILD_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    SLA_STATE_FIELD_NUMBER: _builtins.int
+    ETA_P50_TIME_FIELD_NUMBER: _builtins.int
+    ETA_P90_TIME_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    ADMITTED_AT_RISK_FIELD_NUMBER: _builtins.int
+    ESCALATED_FIELD_NUMBER: _builtins.int
+    RETRY_OF_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/jobs/{job}`; the last part is a ULID."""
     model: _builtins.str
@@ -268,6 +415,14 @@ class Job(_message.Message):
     """
     origin_run_id: _builtins.str
     """Run id of the orchestrator that submitted the job, at most 128 bytes; kept for lineage."""
+    service_class: Global___ServiceClass.ValueType
+    """Share of a busy service. Unset: STANDARD."""
+    on_deadline: Global___DeadlinePolicy.ValueType
+    """What becomes of the job at its deadline. Unset: RUN_LATE."""
+    accept_at_risk: _builtins.bool
+    """Seal the job although its deadline may not hold; else such a seal is FAILED_PRECONDITION with reason
+    DEADLINE_INFEASIBLE and the earliest feasible time.
+    """
     state: Global___JobState.ValueType
     """State of the job."""
     phase: Global___JobPhase.ValueType
@@ -288,6 +443,14 @@ class Job(_message.Message):
     """Engine that answered, such as `vllm 0.32.0 (cpu)`; set at the first result."""
     trace_id: _builtins.str
     """W3C trace id (32 hex digits) of the trace that follows the job."""
+    sla_state: Global___SlaState.ValueType
+    """Whether the deadline will hold."""
+    admitted_at_risk: _builtins.bool
+    """The job was sealed although its deadline may not hold."""
+    escalated: _builtins.bool
+    """The service raised the job's class or parallelism to hold its deadline."""
+    retry_of: _builtins.str
+    """Job whose failed rows this one asks again; empty otherwise."""
     @_builtins.property
     def sampling(self) -> _row_pb2.SamplingParams:
         """Sampling defaults for every row; a row's own values win."""
@@ -303,6 +466,10 @@ class Job(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Up to 16 labels; keys to 64 bytes, values to 256 bytes."""
+
+    @_builtins.property
+    def escalation(self) -> Global___Escalation:
+        """What the service may do by itself when the job is at risk. Unset: nothing."""
 
     @_builtins.property
     def row_counts(self) -> Global___RowCounts:
@@ -336,6 +503,18 @@ class Job(_message.Message):
     def error(self) -> _status_pb2.Status:
         """Why the job failed; set in FAILED only."""
 
+    @_builtins.property
+    def eta_p50_time(self) -> _timestamp_pb2.Timestamp:
+        """Time by which the job ends with probability 1/2; unset until it can be told."""
+
+    @_builtins.property
+    def eta_p90_time(self) -> _timestamp_pb2.Timestamp:
+        """Time by which the job ends with probability 9/10; unset until it can be told."""
+
+    @_builtins.property
+    def pause(self) -> Global___JobPause:
+        """Why the job is paused; set in PAUSED only."""
+
     def __init__(
         self,
         *,
@@ -348,6 +527,10 @@ class Job(_message.Message):
         dataset: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         origin_run_id: _builtins.str = ...,
+        service_class: Global___ServiceClass.ValueType = ...,
+        on_deadline: Global___DeadlinePolicy.ValueType = ...,
+        escalation: Global___Escalation | None = ...,
+        accept_at_risk: _builtins.bool = ...,
         state: Global___JobState.ValueType = ...,
         phase: Global___JobPhase.ValueType = ...,
         row_counts: Global___RowCounts | None = ...,
@@ -366,10 +549,17 @@ class Job(_message.Message):
         model_digest: _builtins.str = ...,
         engine_build: _builtins.str = ...,
         trace_id: _builtins.str = ...,
+        sla_state: Global___SlaState.ValueType = ...,
+        eta_p50_time: _timestamp_pb2.Timestamp | None = ...,
+        eta_p90_time: _timestamp_pb2.Timestamp | None = ...,
+        pause: Global___JobPause | None = ...,
+        admitted_at_risk: _builtins.bool = ...,
+        escalated: _builtins.bool = ...,
+        retry_of: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "estimated_finish_time", b"estimated_finish_time", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "pause", b"pause", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "error", b"error", "estimated_finish_time", b"estimated_finish_time", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "labels", b"labels", "model", b"model", "model_digest", b"model_digest", "name", b"name", "next_offset", b"next_offset", "origin_run_id", b"origin_run_id", "output_data_version", b"output_data_version", "output_manifest_uri", b"output_manifest_uri", "phase", b"phase", "revision", b"revision", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "start_time", b"start_time", "state", b"state", "trace_id", b"trace_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "error", b"error", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "labels", b"labels", "model", b"model", "model_digest", b"model_digest", "name", b"name", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "output_data_version", b"output_data_version", "output_manifest_uri", b"output_manifest_uri", "pause", b"pause", "phase", b"phase", "retry_of", b"retry_of", "revision", b"revision", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "start_time", b"start_time", "state", b"state", "trace_id", b"trace_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

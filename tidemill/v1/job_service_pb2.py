@@ -23,18 +23,48 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tidemill.v1 import job_pb2 as tidemill_dot_v1_dot_job__pb2
 from tidemill.v1 import row_pb2 as tidemill_dot_v1_dot_row__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtidemill/v1/job_service.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15tidemill/v1/job.proto\x1a\x15tidemill/v1/row.proto\"g\n\x10\x43reateJobRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x03job\x18\x02 \x01(\x0b\x32\x10.tidemill.v1.JobB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x88\x01\n\x11\x41ppendRowsRequest\x12\x11\n\x03job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12$\n\x04rows\x18\x03 \x03(\x0b\x32\x10.tidemill.v1.RowB\x04\xe2\x41\x01\x01\x12\x19\n\x06\x63rc32c\x18\x04 \x01(\x07\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\t\n\x07_crc32c\"3\n\tAppendAck\x12\x13\n\x0bnext_offset\x18\x01 \x01(\x03\x12\x11\n\tduplicate\x18\x02 \x01(\x08\"\x8f\x01\n\nFrameError\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x17\n\x0f\x65xpected_offset\x18\x05 \x01(\x03\x12)\n\nrow_errors\x18\x06 \x03(\x0b\x32\x15.tidemill.v1.RowError\"q\n\x12\x41ppendRowsResponse\x12%\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x16.tidemill.v1.AppendAckH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.tidemill.v1.FrameErrorH\x00\x42\n\n\x08response\"=\n\x0eSealJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\trow_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\"m\n\x10SubmitJobRequest\x12\x33\n\x06\x63reate\x18\x01 \x01(\x0b\x32\x1d.tidemill.v1.CreateJobRequestB\x04\xe2\x41\x01\x01\x12$\n\x04rows\x18\x02 \x03(\x0b\x32\x10.tidemill.v1.RowB\x04\xe2\x41\x01\x01\"#\n\rGetJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x87\x01\n\x0fListJobsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x15.tidemill.v1.JobStateB\x04\xe2\x41\x01\x01\"K\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.tidemill.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"C\n\x0fWatchJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"V\n\x10WatchJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.tidemill.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"\x89\x01\n\x12ReadResultsRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0cstart_offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12-\n\x05order\x18\x03 \x01(\x0e\x32\x18.tidemill.v1.ResultOrderB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ollow\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"p\n\x13ReadResultsResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.tidemill.v1.RowResult\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\"\xd3\x01\n\nCompletion\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.tidemill.v1.CompletionKind\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x03job\x18\x04 \x01(\x0b\x32\x10.tidemill.v1.Job\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12.\n\x0esample_results\x18\x06 \x03(\x0b\x32\x16.tidemill.v1.RowResult\"a\n\x16ListCompletionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\"r\n\x17ListCompletionsResponse\x12,\n\x0b\x63ompletions\x18\x01 \x03(\x0b\x32\x17.tidemill.v1.Completion\x12\x15\n\rnext_sequence\x18\x02 \x01(\x03\x12\x12\n\nledger_uid\x18\x03 \x01(\t*`\n\x0bResultOrder\x12\x1c\n\x18RESULT_ORDER_UNSPECIFIED\x10\x00\x12\x16\n\x12RESULT_ORDER_INPUT\x10\x01\x12\x1b\n\x17RESULT_ORDER_COMPLETION\x10\x02*m\n\x0e\x43ompletionKind\x12\x1f\n\x1b\x43OMPLETION_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43OMPLETION_KIND_ACCEPTED\x10\x01\x12\x1c\n\x18\x43OMPLETION_KIND_FINISHED\x10\x02\x32\xd3\x05\n\nJobService\x12<\n\tCreateJob\x12\x1d.tidemill.v1.CreateJobRequest\x1a\x10.tidemill.v1.Job\x12Q\n\nAppendRows\x12\x1e.tidemill.v1.AppendRowsRequest\x1a\x1f.tidemill.v1.AppendRowsResponse(\x01\x30\x01\x12\x38\n\x07SealJob\x12\x1b.tidemill.v1.SealJobRequest\x1a\x10.tidemill.v1.Job\x12>\n\tSubmitJob\x12\x1d.tidemill.v1.SubmitJobRequest\x1a\x10.tidemill.v1.Job(\x01\x12\x36\n\x06GetJob\x12\x1a.tidemill.v1.GetJobRequest\x1a\x10.tidemill.v1.Job\x12G\n\x08ListJobs\x12\x1c.tidemill.v1.ListJobsRequest\x1a\x1d.tidemill.v1.ListJobsResponse\x12<\n\tCancelJob\x12\x1d.tidemill.v1.CancelJobRequest\x1a\x10.tidemill.v1.Job\x12I\n\x08WatchJob\x12\x1c.tidemill.v1.WatchJobRequest\x1a\x1d.tidemill.v1.WatchJobResponse0\x01\x12R\n\x0bReadResults\x12\x1f.tidemill.v1.ReadResultsRequest\x1a .tidemill.v1.ReadResultsResponse0\x01\x12\\\n\x0fListCompletions\x12#.tidemill.v1.ListCompletionsRequest\x1a$.tidemill.v1.ListCompletionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtidemill/v1/job_service.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15tidemill/v1/job.proto\x1a\x15tidemill/v1/row.proto\"%\n\x0fPauseJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x10ResumeJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"n\n\x10UpdateJobRequest\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x10.tidemill.v1.JobB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\"&\n\x10\x44\x65leteJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"C\n\x11\x44\x65leteJobResponse\x12.\n\npurge_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x16RetryFailedRowsRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12:\n\x11\x63ompletion_window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"\xb2\x01\n\x12\x45stimateJobRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x03job\x18\x02 \x01(\x0b\x32\x10.tidemill.v1.JobB\x04\xe2\x41\x01\x02\x12\x17\n\trow_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12#\n\x15prompt_tokens_per_row\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12#\n\x15output_tokens_per_row\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\x9e\x02\n\x13\x45stimateJobResponse\x12\x10\n\x08\x66\x65\x61sible\x18\x01 \x01(\x08\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65ta_p50_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65ta_p90_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x16\x65\x61rliest_feasible_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x65ngine_seconds\x18\x06 \x01(\x01\x12\r\n\x05\x62\x61sis\x18\x07 \x01(\t\"\'\n\x11\x45xplainJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xd0\x01\n\x12\x45xplainJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.tidemill.v1.Job\x12%\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x16.tidemill.v1.WaitCause\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08remedies\x18\x04 \x03(\t\x12\x12\n\njobs_ahead\x18\x05 \x01(\x05\x12\x12\n\nrows_ahead\x18\x06 \x01(\x03\x12\x15\n\rchunks_leased\x18\x07 \x01(\x05\x12\x12\n\nchunks_cap\x18\x08 \x01(\x05\"g\n\x10\x43reateJobRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x03job\x18\x02 \x01(\x0b\x32\x10.tidemill.v1.JobB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x88\x01\n\x11\x41ppendRowsRequest\x12\x11\n\x03job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12$\n\x04rows\x18\x03 \x03(\x0b\x32\x10.tidemill.v1.RowB\x04\xe2\x41\x01\x01\x12\x19\n\x06\x63rc32c\x18\x04 \x01(\x07\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\t\n\x07_crc32c\"3\n\tAppendAck\x12\x13\n\x0bnext_offset\x18\x01 \x01(\x03\x12\x11\n\tduplicate\x18\x02 \x01(\x08\"\x8f\x01\n\nFrameError\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x17\n\x0f\x65xpected_offset\x18\x05 \x01(\x03\x12)\n\nrow_errors\x18\x06 \x03(\x0b\x32\x15.tidemill.v1.RowError\"q\n\x12\x41ppendRowsResponse\x12%\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x16.tidemill.v1.AppendAckH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.tidemill.v1.FrameErrorH\x00\x42\n\n\x08response\"=\n\x0eSealJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\trow_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\"m\n\x10SubmitJobRequest\x12\x33\n\x06\x63reate\x18\x01 \x01(\x0b\x32\x1d.tidemill.v1.CreateJobRequestB\x04\xe2\x41\x01\x01\x12$\n\x04rows\x18\x02 \x03(\x0b\x32\x10.tidemill.v1.RowB\x04\xe2\x41\x01\x01\"#\n\rGetJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x87\x01\n\x0fListJobsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x15.tidemill.v1.JobStateB\x04\xe2\x41\x01\x01\"K\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.tidemill.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"C\n\x0fWatchJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"V\n\x10WatchJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.tidemill.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x11\n\theartbeat\x18\x03 \x01(\x08\"\x89\x01\n\x12ReadResultsRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0cstart_offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12-\n\x05order\x18\x03 \x01(\x0e\x32\x18.tidemill.v1.ResultOrderB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ollow\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"p\n\x13ReadResultsResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.tidemill.v1.RowResult\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\"\xd3\x01\n\nCompletion\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.tidemill.v1.CompletionKind\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x03job\x18\x04 \x01(\x0b\x32\x10.tidemill.v1.Job\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12.\n\x0esample_results\x18\x06 \x03(\x0b\x32\x16.tidemill.v1.RowResult\"a\n\x16ListCompletionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\"r\n\x17ListCompletionsResponse\x12,\n\x0b\x63ompletions\x18\x01 \x03(\x0b\x32\x17.tidemill.v1.Completion\x12\x15\n\rnext_sequence\x18\x02 \x01(\x03\x12\x12\n\nledger_uid\x18\x03 \x01(\t*\xc9\x03\n\tWaitCause\x12\x1a\n\x16WAIT_CAUSE_UNSPECIFIED\x10\x00\x12\x13\n\x0fWAIT_CAUSE_ROWS\x10\x01\x12\x15\n\x11WAIT_CAUSE_PAUSED\x10\x02\x12\x18\n\x14WAIT_CAUSE_NO_WORKER\x10\x03\x12\x19\n\x15WAIT_CAUSE_MODEL_LOAD\x10\x04\x12\x1c\n\x18WAIT_CAUSE_MODEL_DRAINED\x10\x05\x12\x19\n\x15WAIT_CAUSE_MODEL_TURN\x10\x06\x12\x19\n\x15WAIT_CAUSE_GLOBAL_CAP\x10\x07\x12\x19\n\x15WAIT_CAUSE_TENANT_CAP\x10\x08\x12\x18\n\x14WAIT_CAUSE_MODEL_CAP\x10\t\x12\x16\n\x12WAIT_CAUSE_JOB_CAP\x10\n\x12\x1b\n\x17WAIT_CAUSE_TENANT_SHARE\x10\x0b\x12\x1b\n\x17WAIT_CAUSE_TENANT_ORDER\x10\x0c\x12\x1a\n\x16WAIT_CAUSE_URGENT_JOBS\x10\r\x12\x18\n\x14WAIT_CAUSE_FREE_SLOT\x10\x0e\x12\x16\n\x12WAIT_CAUSE_BACKOFF\x10\x0f\x12\x16\n\x12WAIT_CAUSE_CLOSING\x10\x10*`\n\x0bResultOrder\x12\x1c\n\x18RESULT_ORDER_UNSPECIFIED\x10\x00\x12\x16\n\x12RESULT_ORDER_INPUT\x10\x01\x12\x1b\n\x17RESULT_ORDER_COMPLETION\x10\x02*m\n\x0e\x43ompletionKind\x12\x1f\n\x1b\x43OMPLETION_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43OMPLETION_KIND_ACCEPTED\x10\x01\x12\x1c\n\x18\x43OMPLETION_KIND_FINISHED\x10\x02\x32\xc2\t\n\nJobService\x12<\n\tCreateJob\x12\x1d.tidemill.v1.CreateJobRequest\x1a\x10.tidemill.v1.Job\x12Q\n\nAppendRows\x12\x1e.tidemill.v1.AppendRowsRequest\x1a\x1f.tidemill.v1.AppendRowsResponse(\x01\x30\x01\x12\x38\n\x07SealJob\x12\x1b.tidemill.v1.SealJobRequest\x1a\x10.tidemill.v1.Job\x12>\n\tSubmitJob\x12\x1d.tidemill.v1.SubmitJobRequest\x1a\x10.tidemill.v1.Job(\x01\x12\x36\n\x06GetJob\x12\x1a.tidemill.v1.GetJobRequest\x1a\x10.tidemill.v1.Job\x12G\n\x08ListJobs\x12\x1c.tidemill.v1.ListJobsRequest\x1a\x1d.tidemill.v1.ListJobsResponse\x12<\n\tCancelJob\x12\x1d.tidemill.v1.CancelJobRequest\x1a\x10.tidemill.v1.Job\x12I\n\x08WatchJob\x12\x1c.tidemill.v1.WatchJobRequest\x1a\x1d.tidemill.v1.WatchJobResponse0\x01\x12R\n\x0bReadResults\x12\x1f.tidemill.v1.ReadResultsRequest\x1a .tidemill.v1.ReadResultsResponse0\x01\x12\\\n\x0fListCompletions\x12#.tidemill.v1.ListCompletionsRequest\x1a$.tidemill.v1.ListCompletionsResponse\x12:\n\x08PauseJob\x12\x1c.tidemill.v1.PauseJobRequest\x1a\x10.tidemill.v1.Job\x12<\n\tResumeJob\x12\x1d.tidemill.v1.ResumeJobRequest\x1a\x10.tidemill.v1.Job\x12<\n\tUpdateJob\x12\x1d.tidemill.v1.UpdateJobRequest\x1a\x10.tidemill.v1.Job\x12J\n\tDeleteJob\x12\x1d.tidemill.v1.DeleteJobRequest\x1a\x1e.tidemill.v1.DeleteJobResponse\x12H\n\x0fRetryFailedRows\x12#.tidemill.v1.RetryFailedRowsRequest\x1a\x10.tidemill.v1.Job\x12P\n\x0b\x45stimateJob\x12\x1f.tidemill.v1.EstimateJobRequest\x1a .tidemill.v1.EstimateJobResponse\x12M\n\nExplainJob\x12\x1e.tidemill.v1.ExplainJobRequest\x1a\x1f.tidemill.v1.ExplainJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PAUSEJOBREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_PAUSEJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_RESUMEJOBREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RESUMEJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['job']._loaded_options = None
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['job']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEJOBREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_RETRYFAILEDROWSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RETRYFAILEDROWSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_RETRYFAILEDROWSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RETRYFAILEDROWSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_RETRYFAILEDROWSREQUEST'].fields_by_name['completion_window']._loaded_options = None
+  _globals['_RETRYFAILEDROWSREQUEST'].fields_by_name['completion_window']._serialized_options = b'\342A\001\001'
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\001'
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['job']._loaded_options = None
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['job']._serialized_options = b'\342A\001\002'
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['row_count']._loaded_options = None
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['row_count']._serialized_options = b'\342A\001\001'
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['prompt_tokens_per_row']._loaded_options = None
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['prompt_tokens_per_row']._serialized_options = b'\342A\001\001'
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['output_tokens_per_row']._loaded_options = None
+  _globals['_ESTIMATEJOBREQUEST'].fields_by_name['output_tokens_per_row']._serialized_options = b'\342A\001\001'
+  _globals['_EXPLAINJOBREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_EXPLAINJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_CREATEJOBREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_CREATEJOBREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\001'
   _globals['_CREATEJOBREQUEST'].fields_by_name['job']._loaded_options = None
@@ -87,46 +117,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOMPLETIONSREQUEST'].fields_by_name['after_sequence']._serialized_options = b'\342A\001\001'
   _globals['_LISTCOMPLETIONSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_LISTCOMPLETIONSREQUEST'].fields_by_name['limit']._serialized_options = b'\342A\001\001'
-  _globals['_RESULTORDER']._serialized_start=2022
-  _globals['_RESULTORDER']._serialized_end=2118
-  _globals['_COMPLETIONKIND']._serialized_start=2120
-  _globals['_COMPLETIONKIND']._serialized_end=2229
-  _globals['_CREATEJOBREQUEST']._serialized_start=158
-  _globals['_CREATEJOBREQUEST']._serialized_end=261
-  _globals['_APPENDROWSREQUEST']._serialized_start=264
-  _globals['_APPENDROWSREQUEST']._serialized_end=400
-  _globals['_APPENDACK']._serialized_start=402
-  _globals['_APPENDACK']._serialized_end=453
-  _globals['_FRAMEERROR']._serialized_start=456
-  _globals['_FRAMEERROR']._serialized_end=599
-  _globals['_APPENDROWSRESPONSE']._serialized_start=601
-  _globals['_APPENDROWSRESPONSE']._serialized_end=714
-  _globals['_SEALJOBREQUEST']._serialized_start=716
-  _globals['_SEALJOBREQUEST']._serialized_end=777
-  _globals['_SUBMITJOBREQUEST']._serialized_start=779
-  _globals['_SUBMITJOBREQUEST']._serialized_end=888
-  _globals['_GETJOBREQUEST']._serialized_start=890
-  _globals['_GETJOBREQUEST']._serialized_end=925
-  _globals['_LISTJOBSREQUEST']._serialized_start=928
-  _globals['_LISTJOBSREQUEST']._serialized_end=1063
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1065
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1140
-  _globals['_CANCELJOBREQUEST']._serialized_start=1142
-  _globals['_CANCELJOBREQUEST']._serialized_end=1180
-  _globals['_WATCHJOBREQUEST']._serialized_start=1182
-  _globals['_WATCHJOBREQUEST']._serialized_end=1249
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1251
-  _globals['_WATCHJOBRESPONSE']._serialized_end=1337
-  _globals['_READRESULTSREQUEST']._serialized_start=1340
-  _globals['_READRESULTSREQUEST']._serialized_end=1477
-  _globals['_READRESULTSRESPONSE']._serialized_start=1479
-  _globals['_READRESULTSRESPONSE']._serialized_end=1591
-  _globals['_COMPLETION']._serialized_start=1594
-  _globals['_COMPLETION']._serialized_end=1805
-  _globals['_LISTCOMPLETIONSREQUEST']._serialized_start=1807
-  _globals['_LISTCOMPLETIONSREQUEST']._serialized_end=1904
-  _globals['_LISTCOMPLETIONSRESPONSE']._serialized_start=1906
-  _globals['_LISTCOMPLETIONSRESPONSE']._serialized_end=2020
-  _globals['_JOBSERVICE']._serialized_start=2232
-  _globals['_JOBSERVICE']._serialized_end=2955
+  _globals['_WAITCAUSE']._serialized_start=3244
+  _globals['_WAITCAUSE']._serialized_end=3701
+  _globals['_RESULTORDER']._serialized_start=3703
+  _globals['_RESULTORDER']._serialized_end=3799
+  _globals['_COMPLETIONKIND']._serialized_start=3801
+  _globals['_COMPLETIONKIND']._serialized_end=3910
+  _globals['_PAUSEJOBREQUEST']._serialized_start=224
+  _globals['_PAUSEJOBREQUEST']._serialized_end=261
+  _globals['_RESUMEJOBREQUEST']._serialized_start=263
+  _globals['_RESUMEJOBREQUEST']._serialized_end=301
+  _globals['_UPDATEJOBREQUEST']._serialized_start=303
+  _globals['_UPDATEJOBREQUEST']._serialized_end=413
+  _globals['_DELETEJOBREQUEST']._serialized_start=415
+  _globals['_DELETEJOBREQUEST']._serialized_end=453
+  _globals['_DELETEJOBRESPONSE']._serialized_start=455
+  _globals['_DELETEJOBRESPONSE']._serialized_end=522
+  _globals['_RETRYFAILEDROWSREQUEST']._serialized_start=525
+  _globals['_RETRYFAILEDROWSREQUEST']._serialized_end=655
+  _globals['_ESTIMATEJOBREQUEST']._serialized_start=658
+  _globals['_ESTIMATEJOBREQUEST']._serialized_end=836
+  _globals['_ESTIMATEJOBRESPONSE']._serialized_start=839
+  _globals['_ESTIMATEJOBRESPONSE']._serialized_end=1125
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=1127
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=1166
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1169
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=1377
+  _globals['_CREATEJOBREQUEST']._serialized_start=1379
+  _globals['_CREATEJOBREQUEST']._serialized_end=1482
+  _globals['_APPENDROWSREQUEST']._serialized_start=1485
+  _globals['_APPENDROWSREQUEST']._serialized_end=1621
+  _globals['_APPENDACK']._serialized_start=1623
+  _globals['_APPENDACK']._serialized_end=1674
+  _globals['_FRAMEERROR']._serialized_start=1677
+  _globals['_FRAMEERROR']._serialized_end=1820
+  _globals['_APPENDROWSRESPONSE']._serialized_start=1822
+  _globals['_APPENDROWSRESPONSE']._serialized_end=1935
+  _globals['_SEALJOBREQUEST']._serialized_start=1937
+  _globals['_SEALJOBREQUEST']._serialized_end=1998
+  _globals['_SUBMITJOBREQUEST']._serialized_start=2000
+  _globals['_SUBMITJOBREQUEST']._serialized_end=2109
+  _globals['_GETJOBREQUEST']._serialized_start=2111
+  _globals['_GETJOBREQUEST']._serialized_end=2146
+  _globals['_LISTJOBSREQUEST']._serialized_start=2149
+  _globals['_LISTJOBSREQUEST']._serialized_end=2284
+  _globals['_LISTJOBSRESPONSE']._serialized_start=2286
+  _globals['_LISTJOBSRESPONSE']._serialized_end=2361
+  _globals['_CANCELJOBREQUEST']._serialized_start=2363
+  _globals['_CANCELJOBREQUEST']._serialized_end=2401
+  _globals['_WATCHJOBREQUEST']._serialized_start=2403
+  _globals['_WATCHJOBREQUEST']._serialized_end=2470
+  _globals['_WATCHJOBRESPONSE']._serialized_start=2472
+  _globals['_WATCHJOBRESPONSE']._serialized_end=2558
+  _globals['_READRESULTSREQUEST']._serialized_start=2561
+  _globals['_READRESULTSREQUEST']._serialized_end=2698
+  _globals['_READRESULTSRESPONSE']._serialized_start=2700
+  _globals['_READRESULTSRESPONSE']._serialized_end=2812
+  _globals['_COMPLETION']._serialized_start=2815
+  _globals['_COMPLETION']._serialized_end=3026
+  _globals['_LISTCOMPLETIONSREQUEST']._serialized_start=3028
+  _globals['_LISTCOMPLETIONSREQUEST']._serialized_end=3125
+  _globals['_LISTCOMPLETIONSRESPONSE']._serialized_start=3127
+  _globals['_LISTCOMPLETIONSRESPONSE']._serialized_end=3241
+  _globals['_JOBSERVICE']._serialized_start=3913
+  _globals['_JOBSERVICE']._serialized_end=5131
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,8 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -21,6 +23,86 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _WaitCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_CAUSE_UNSPECIFIED: _WaitCause.ValueType  # 0
+    """It does not wait: rows are at an engine, or it has ended."""
+    WAIT_CAUSE_ROWS: _WaitCause.ValueType  # 1
+    """It is not sealed yet."""
+    WAIT_CAUSE_PAUSED: _WaitCause.ValueType  # 2
+    """It is paused."""
+    WAIT_CAUSE_NO_WORKER: _WaitCause.ValueType  # 3
+    """No live worker offers its model."""
+    WAIT_CAUSE_MODEL_LOAD: _WaitCause.ValueType  # 4
+    """Its model is being loaded, or its load failed."""
+    WAIT_CAUSE_MODEL_DRAINED: _WaitCause.ValueType  # 5
+    """Its model is drained."""
+    WAIT_CAUSE_MODEL_TURN: _WaitCause.ValueType  # 6
+    """All workers that offer its model serve other models first."""
+    WAIT_CAUSE_GLOBAL_CAP: _WaitCause.ValueType  # 7
+    """The cap on all chunks at workers is reached."""
+    WAIT_CAUSE_TENANT_CAP: _WaitCause.ValueType  # 8
+    """The tenant's cap is reached."""
+    WAIT_CAUSE_MODEL_CAP: _WaitCause.ValueType  # 9
+    """The model's cap is reached."""
+    WAIT_CAUSE_JOB_CAP: _WaitCause.ValueType  # 10
+    """The job's own cap is reached."""
+    WAIT_CAUSE_TENANT_SHARE: _WaitCause.ValueType  # 11
+    """Other tenants are due first: the tenant has had more than its share."""
+    WAIT_CAUSE_TENANT_ORDER: _WaitCause.ValueType  # 12
+    """Other jobs of the tenant come first."""
+    WAIT_CAUSE_URGENT_JOBS: _WaitCause.ValueType  # 13
+    """Jobs whose deadlines are near come first."""
+    WAIT_CAUSE_FREE_SLOT: _WaitCause.ValueType  # 14
+    """Workers are busy; it is next."""
+    WAIT_CAUSE_BACKOFF: _WaitCause.ValueType  # 15
+    """Its chunks failed and wait before they are tried again."""
+    WAIT_CAUSE_CLOSING: _WaitCause.ValueType  # 16
+    """Its closing task waits for a worker."""
+
+class WaitCause(_WaitCause, metaclass=_WaitCauseEnumTypeWrapper):
+    """What a job waits for."""
+
+WAIT_CAUSE_UNSPECIFIED: WaitCause.ValueType  # 0
+"""It does not wait: rows are at an engine, or it has ended."""
+WAIT_CAUSE_ROWS: WaitCause.ValueType  # 1
+"""It is not sealed yet."""
+WAIT_CAUSE_PAUSED: WaitCause.ValueType  # 2
+"""It is paused."""
+WAIT_CAUSE_NO_WORKER: WaitCause.ValueType  # 3
+"""No live worker offers its model."""
+WAIT_CAUSE_MODEL_LOAD: WaitCause.ValueType  # 4
+"""Its model is being loaded, or its load failed."""
+WAIT_CAUSE_MODEL_DRAINED: WaitCause.ValueType  # 5
+"""Its model is drained."""
+WAIT_CAUSE_MODEL_TURN: WaitCause.ValueType  # 6
+"""All workers that offer its model serve other models first."""
+WAIT_CAUSE_GLOBAL_CAP: WaitCause.ValueType  # 7
+"""The cap on all chunks at workers is reached."""
+WAIT_CAUSE_TENANT_CAP: WaitCause.ValueType  # 8
+"""The tenant's cap is reached."""
+WAIT_CAUSE_MODEL_CAP: WaitCause.ValueType  # 9
+"""The model's cap is reached."""
+WAIT_CAUSE_JOB_CAP: WaitCause.ValueType  # 10
+"""The job's own cap is reached."""
+WAIT_CAUSE_TENANT_SHARE: WaitCause.ValueType  # 11
+"""Other tenants are due first: the tenant has had more than its share."""
+WAIT_CAUSE_TENANT_ORDER: WaitCause.ValueType  # 12
+"""Other jobs of the tenant come first."""
+WAIT_CAUSE_URGENT_JOBS: WaitCause.ValueType  # 13
+"""Jobs whose deadlines are near come first."""
+WAIT_CAUSE_FREE_SLOT: WaitCause.ValueType  # 14
+"""Workers are busy; it is next."""
+WAIT_CAUSE_BACKOFF: WaitCause.ValueType  # 15
+"""Its chunks failed and wait before they are tried again."""
+WAIT_CAUSE_CLOSING: WaitCause.ValueType  # 16
+"""Its closing task waits for a worker."""
+Global___WaitCause: _TypeAlias = WaitCause  # noqa: Y015
 
 class _ResultOrder:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -69,6 +151,330 @@ COMPLETION_KIND_ACCEPTED: CompletionKind.ValueType  # 1
 COMPLETION_KIND_FINISHED: CompletionKind.ValueType  # 2
 """The job became terminal: its output is fixed."""
 Global___CompletionKind: _TypeAlias = CompletionKind  # noqa: Y015
+
+@_typing.final
+class PauseJobRequest(_message.Message):
+    """Request of `PauseJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/jobs/{job}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseJobRequest: _TypeAlias = PauseJobRequest  # noqa: Y015
+
+@_typing.final
+class ResumeJobRequest(_message.Message):
+    """Request of `ResumeJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/jobs/{job}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeJobRequest: _TypeAlias = ResumeJobRequest  # noqa: Y015
+
+@_typing.final
+class UpdateJobRequest(_message.Message):
+    """Request of `UpdateJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job by `name`, and the new values."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields change: `complete_by_time`, `completion_window` (from now), `service_class`, `on_deadline`,
+        `escalation`, `accept_at_risk`. At least one.
+        """
+
+    def __init__(
+        self,
+        *,
+        job: _job_pb2.Job | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateJobRequest: _TypeAlias = UpdateJobRequest  # noqa: Y015
+
+@_typing.final
+class DeleteJobRequest(_message.Message):
+    """Request of `DeleteJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/jobs/{job}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
+
+@_typing.final
+class DeleteJobResponse(_message.Message):
+    """Answer of `DeleteJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """When the job's data is removed for good."""
+
+    def __init__(
+        self,
+        *,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["purge_time", b"purge_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purge_time", b"purge_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteJobResponse: _TypeAlias = DeleteJobResponse  # noqa: Y015
+
+@_typing.final
+class RetryFailedRowsRequest(_message.Message):
+    """Request of `RetryFailedRows`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COMPLETION_WINDOW_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The terminal job, `tenants/{tenant}/jobs/{job}`."""
+    request_id: _builtins.str
+    """As in `CreateJob`: 1 to 128 bytes, unique in the tenant."""
+    @_builtins.property
+    def completion_window(self) -> _duration_pb2.Duration:
+        """Deadline from now, one minute to thirty days. Unset: 24 hours."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        completion_window: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completion_window", b"completion_window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_window", b"completion_window", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryFailedRowsRequest: _TypeAlias = RetryFailedRowsRequest  # noqa: Y015
+
+@_typing.final
+class EstimateJobRequest(_message.Message):
+    """Request of `EstimateJob`: a job to imagine, or the name of one that exists."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_PER_ROW_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_PER_ROW_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`tenants/{tenant}`; empty means the key's own tenant."""
+    row_count: _builtins.int
+    """Number of rows, 1 or more; ignored with `job.name`."""
+    prompt_tokens_per_row: _builtins.int
+    """Mean tokens of a prompt. Default 256."""
+    output_tokens_per_row: _builtins.int
+    """Mean tokens of an answer. Default: what the model's jobs have taken, or the limit of `sampling.max_tokens`."""
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """What to imagine: `model` is required; deadline, class and sampling count. With `name` set, that job as it stands."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        job: _job_pb2.Job | None = ...,
+        row_count: _builtins.int = ...,
+        prompt_tokens_per_row: _builtins.int = ...,
+        output_tokens_per_row: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "output_tokens_per_row", b"output_tokens_per_row", "parent", b"parent", "prompt_tokens_per_row", b"prompt_tokens_per_row", "row_count", b"row_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateJobRequest: _TypeAlias = EstimateJobRequest  # noqa: Y015
+
+@_typing.final
+class EstimateJobResponse(_message.Message):
+    """What a job would cost and when it would end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEASIBLE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    ETA_P50_TIME_FIELD_NUMBER: _builtins.int
+    ETA_P90_TIME_FIELD_NUMBER: _builtins.int
+    EARLIEST_FEASIBLE_TIME_FIELD_NUMBER: _builtins.int
+    ENGINE_SECONDS_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    feasible: _builtins.bool
+    """The deadline holds at the 90th percentile, and no accepted deadline is broken by it."""
+    engine_seconds: _builtins.float
+    """Seconds of busy engine that the rows take, at the 50th percentile."""
+    basis: _builtins.str
+    """What the estimate rests on, in words."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first row would be at an engine; unset while no worker offers the model."""
+
+    @_builtins.property
+    def eta_p50_time(self) -> _timestamp_pb2.Timestamp:
+        """Time by which it ends with probability 1/2; unset as above."""
+
+    @_builtins.property
+    def eta_p90_time(self) -> _timestamp_pb2.Timestamp:
+        """Time by which it ends with probability 9/10; unset as above."""
+
+    @_builtins.property
+    def earliest_feasible_time(self) -> _timestamp_pb2.Timestamp:
+        """The earliest deadline that would be accepted without risk; unset as above."""
+
+    def __init__(
+        self,
+        *,
+        feasible: _builtins.bool = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        eta_p50_time: _timestamp_pb2.Timestamp | None = ...,
+        eta_p90_time: _timestamp_pb2.Timestamp | None = ...,
+        earliest_feasible_time: _timestamp_pb2.Timestamp | None = ...,
+        engine_seconds: _builtins.float = ...,
+        basis: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["earliest_feasible_time", b"earliest_feasible_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "earliest_feasible_time", b"earliest_feasible_time", "engine_seconds", b"engine_seconds", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "feasible", b"feasible", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateJobResponse: _TypeAlias = EstimateJobResponse  # noqa: Y015
+
+@_typing.final
+class ExplainJobRequest(_message.Message):
+    """Request of `ExplainJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/jobs/{job}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobRequest: _TypeAlias = ExplainJobRequest  # noqa: Y015
+
+@_typing.final
+class ExplainJobResponse(_message.Message):
+    """What a job waits for and what would change it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    REMEDIES_FIELD_NUMBER: _builtins.int
+    JOBS_AHEAD_FIELD_NUMBER: _builtins.int
+    ROWS_AHEAD_FIELD_NUMBER: _builtins.int
+    CHUNKS_LEASED_FIELD_NUMBER: _builtins.int
+    CHUNKS_CAP_FIELD_NUMBER: _builtins.int
+    cause: Global___WaitCause.ValueType
+    """What it waits for."""
+    message: _builtins.str
+    """The cause in words, with its figures."""
+    jobs_ahead: _builtins.int
+    """Jobs for the same model that are due before it."""
+    rows_ahead: _builtins.int
+    """Rows of those jobs that miss results."""
+    chunks_leased: _builtins.int
+    """Its chunks at workers."""
+    chunks_cap: _builtins.int
+    """Most of them at a time."""
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job."""
+
+    @_builtins.property
+    def remedies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What would change it."""
+
+    def __init__(
+        self,
+        *,
+        job: _job_pb2.Job | None = ...,
+        cause: Global___WaitCause.ValueType = ...,
+        message: _builtins.str = ...,
+        remedies: _abc.Iterable[_builtins.str] | None = ...,
+        jobs_ahead: _builtins.int = ...,
+        rows_ahead: _builtins.int = ...,
+        chunks_leased: _builtins.int = ...,
+        chunks_cap: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "chunks_cap", b"chunks_cap", "chunks_leased", b"chunks_leased", "job", b"job", "jobs_ahead", b"jobs_ahead", "message", b"message", "remedies", b"remedies", "rows_ahead", b"rows_ahead"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobResponse: _TypeAlias = ExplainJobResponse  # noqa: Y015
 
 @_typing.final
 class CreateJobRequest(_message.Message):

@@ -89,6 +89,41 @@ class JobServiceStub:
                 request_serializer=tidemill_dot_v1_dot_job__service__pb2.ListCompletionsRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_job__service__pb2.ListCompletionsResponse.FromString,
                 _registered_method=True)
+        self.PauseJob = channel.unary_unary(
+                '/tidemill.v1.JobService/PauseJob',
+                request_serializer=tidemill_dot_v1_dot_job__service__pb2.PauseJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
+        self.ResumeJob = channel.unary_unary(
+                '/tidemill.v1.JobService/ResumeJob',
+                request_serializer=tidemill_dot_v1_dot_job__service__pb2.ResumeJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
+        self.UpdateJob = channel.unary_unary(
+                '/tidemill.v1.JobService/UpdateJob',
+                request_serializer=tidemill_dot_v1_dot_job__service__pb2.UpdateJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
+        self.DeleteJob = channel.unary_unary(
+                '/tidemill.v1.JobService/DeleteJob',
+                request_serializer=tidemill_dot_v1_dot_job__service__pb2.DeleteJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_job__service__pb2.DeleteJobResponse.FromString,
+                _registered_method=True)
+        self.RetryFailedRows = channel.unary_unary(
+                '/tidemill.v1.JobService/RetryFailedRows',
+                request_serializer=tidemill_dot_v1_dot_job__service__pb2.RetryFailedRowsRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
+        self.EstimateJob = channel.unary_unary(
+                '/tidemill.v1.JobService/EstimateJob',
+                request_serializer=tidemill_dot_v1_dot_job__service__pb2.EstimateJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_job__service__pb2.EstimateJobResponse.FromString,
+                _registered_method=True)
+        self.ExplainJob = channel.unary_unary(
+                '/tidemill.v1.JobService/ExplainJob',
+                request_serializer=tidemill_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -174,6 +209,55 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseJob(self, request, context):
+        """Gives a job's rows no more to workers until it is resumed; chunks at a worker are finished. Repeating it is OK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeJob(self, request, context):
+        """Lets a paused job go on. Repeating it is OK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateJob(self, request, context):
+        """Changes the deadline, class, deadline policy or escalation of a job that has not ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteJob(self, request, context):
+        """Hides a terminal job at once and removes its data a day later. Repeating it is NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryFailedRows(self, request, context):
+        """Creates, fills and seals a job with the failed rows of a terminal one. The same `request_id` returns the same job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EstimateJob(self, request, context):
+        """Says what a job would cost and when it would end, without creating it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainJob(self, request, context):
+        """Says what a job waits for and what would change it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -226,6 +310,41 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListCompletions,
                     request_deserializer=tidemill_dot_v1_dot_job__service__pb2.ListCompletionsRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_job__service__pb2.ListCompletionsResponse.SerializeToString,
+            ),
+            'PauseJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseJob,
+                    request_deserializer=tidemill_dot_v1_dot_job__service__pb2.PauseJobRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'ResumeJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeJob,
+                    request_deserializer=tidemill_dot_v1_dot_job__service__pb2.ResumeJobRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'UpdateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateJob,
+                    request_deserializer=tidemill_dot_v1_dot_job__service__pb2.UpdateJobRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'DeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteJob,
+                    request_deserializer=tidemill_dot_v1_dot_job__service__pb2.DeleteJobRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_job__service__pb2.DeleteJobResponse.SerializeToString,
+            ),
+            'RetryFailedRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryFailedRows,
+                    request_deserializer=tidemill_dot_v1_dot_job__service__pb2.RetryFailedRowsRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'EstimateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateJob,
+                    request_deserializer=tidemill_dot_v1_dot_job__service__pb2.EstimateJobRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_job__service__pb2.EstimateJobResponse.SerializeToString,
+            ),
+            'ExplainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainJob,
+                    request_deserializer=tidemill_dot_v1_dot_job__service__pb2.ExplainJobRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_job__service__pb2.ExplainJobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -502,6 +621,195 @@ class JobService:
             '/tidemill.v1.JobService/ListCompletions',
             tidemill_dot_v1_dot_job__service__pb2.ListCompletionsRequest.SerializeToString,
             tidemill_dot_v1_dot_job__service__pb2.ListCompletionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/PauseJob',
+            tidemill_dot_v1_dot_job__service__pb2.PauseJobRequest.SerializeToString,
+            tidemill_dot_v1_dot_job__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/ResumeJob',
+            tidemill_dot_v1_dot_job__service__pb2.ResumeJobRequest.SerializeToString,
+            tidemill_dot_v1_dot_job__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/UpdateJob',
+            tidemill_dot_v1_dot_job__service__pb2.UpdateJobRequest.SerializeToString,
+            tidemill_dot_v1_dot_job__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/DeleteJob',
+            tidemill_dot_v1_dot_job__service__pb2.DeleteJobRequest.SerializeToString,
+            tidemill_dot_v1_dot_job__service__pb2.DeleteJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryFailedRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/RetryFailedRows',
+            tidemill_dot_v1_dot_job__service__pb2.RetryFailedRowsRequest.SerializeToString,
+            tidemill_dot_v1_dot_job__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/EstimateJob',
+            tidemill_dot_v1_dot_job__service__pb2.EstimateJobRequest.SerializeToString,
+            tidemill_dot_v1_dot_job__service__pb2.EstimateJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/ExplainJob',
+            tidemill_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
+            tidemill_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,6 +67,20 @@ class JobServiceStub:
     """Streams results; readable while the job runs, resumable by offset."""
     ListCompletions: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListCompletionsRequest, _job_service_pb2.ListCompletionsResponse]
     """Reads the ordered feed of accepted and finished jobs, for Dagster and other consumers."""
+    PauseJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_pb2.Job]
+    """Gives a job's rows no more to workers until it is resumed; chunks at a worker are finished. Repeating it is OK."""
+    ResumeJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_pb2.Job]
+    """Lets a paused job go on. Repeating it is OK."""
+    UpdateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_pb2.Job]
+    """Changes the deadline, class, deadline policy or escalation of a job that has not ended."""
+    DeleteJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]
+    """Hides a terminal job at once and removes its data a day later. Repeating it is NOT_FOUND."""
+    RetryFailedRows: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RetryFailedRowsRequest, _job_pb2.Job]
+    """Creates, fills and seals a job with the failed rows of a terminal one. The same `request_id` returns the same job."""
+    EstimateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.EstimateJobRequest, _job_service_pb2.EstimateJobResponse]
+    """Says what a job would cost and when it would end, without creating it."""
+    ExplainJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]
+    """Says what a job waits for and what would change it."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -106,6 +120,20 @@ class JobServiceAsyncStub(JobServiceStub):
     """Streams results; readable while the job runs, resumable by offset."""
     ListCompletions: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListCompletionsRequest, _job_service_pb2.ListCompletionsResponse]  # type: ignore[assignment]
     """Reads the ordered feed of accepted and finished jobs, for Dagster and other consumers."""
+    PauseJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_pb2.Job]  # type: ignore[assignment]
+    """Gives a job's rows no more to workers until it is resumed; chunks at a worker are finished. Repeating it is OK."""
+    ResumeJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_pb2.Job]  # type: ignore[assignment]
+    """Lets a paused job go on. Repeating it is OK."""
+    UpdateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_pb2.Job]  # type: ignore[assignment]
+    """Changes the deadline, class, deadline policy or escalation of a job that has not ended."""
+    DeleteJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]  # type: ignore[assignment]
+    """Hides a terminal job at once and removes its data a day later. Repeating it is NOT_FOUND."""
+    RetryFailedRows: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RetryFailedRowsRequest, _job_pb2.Job]  # type: ignore[assignment]
+    """Creates, fills and seals a job with the failed rows of a terminal one. The same `request_id` returns the same job."""
+    EstimateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.EstimateJobRequest, _job_service_pb2.EstimateJobResponse]  # type: ignore[assignment]
+    """Says what a job would cost and when it would end, without creating it."""
+    ExplainJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]  # type: ignore[assignment]
+    """Says what a job waits for and what would change it."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Batch jobs: create, fill with rows, seal, follow, read.
@@ -202,5 +230,61 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListCompletionsResponse, _abc.Awaitable[_job_service_pb2.ListCompletionsResponse]]:
         """Reads the ordered feed of accepted and finished jobs, for Dagster and other consumers."""
+
+    @_abc_1.abstractmethod
+    def PauseJob(
+        self,
+        request: _job_service_pb2.PauseJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
+        """Gives a job's rows no more to workers until it is resumed; chunks at a worker are finished. Repeating it is OK."""
+
+    @_abc_1.abstractmethod
+    def ResumeJob(
+        self,
+        request: _job_service_pb2.ResumeJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
+        """Lets a paused job go on. Repeating it is OK."""
+
+    @_abc_1.abstractmethod
+    def UpdateJob(
+        self,
+        request: _job_service_pb2.UpdateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
+        """Changes the deadline, class, deadline policy or escalation of a job that has not ended."""
+
+    @_abc_1.abstractmethod
+    def DeleteJob(
+        self,
+        request: _job_service_pb2.DeleteJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.DeleteJobResponse, _abc.Awaitable[_job_service_pb2.DeleteJobResponse]]:
+        """Hides a terminal job at once and removes its data a day later. Repeating it is NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def RetryFailedRows(
+        self,
+        request: _job_service_pb2.RetryFailedRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
+        """Creates, fills and seals a job with the failed rows of a terminal one. The same `request_id` returns the same job."""
+
+    @_abc_1.abstractmethod
+    def EstimateJob(
+        self,
+        request: _job_service_pb2.EstimateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.EstimateJobResponse, _abc.Awaitable[_job_service_pb2.EstimateJobResponse]]:
+        """Says what a job would cost and when it would end, without creating it."""
+
+    @_abc_1.abstractmethod
+    def ExplainJob(
+        self,
+        request: _job_service_pb2.ExplainJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ExplainJobResponse, _abc.Awaitable[_job_service_pb2.ExplainJobResponse]]:
+        """Says what a job waits for and what would change it."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -52,6 +52,94 @@ MODEL_STATE_FAILED: ModelState.ValueType  # 4
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
 @_typing.final
+class DrainModelRequest(_message.Message):
+    """Request of `DrainModel`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainModelRequest: _TypeAlias = DrainModelRequest  # noqa: Y015
+
+@_typing.final
+class UndrainModelRequest(_message.Message):
+    """Request of `UndrainModel`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndrainModelRequest: _TypeAlias = UndrainModelRequest  # noqa: Y015
+
+@_typing.final
+class PinModelRequest(_message.Message):
+    """Request of `PinModel`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinModelRequest: _TypeAlias = PinModelRequest  # noqa: Y015
+
+@_typing.final
+class UnpinModelRequest(_message.Message):
+    """Request of `UnpinModel`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinModelRequest: _TypeAlias = UnpinModelRequest  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     """A model as the workers report it."""
 
@@ -64,6 +152,11 @@ class Model(_message.Message):
     ENGINE_BUILD_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    LOAD_SECONDS_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    CHUNKS_LEASED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}`; the part after `models/` is what `Job.model` takes."""
     state: Global___ModelState.ValueType
@@ -78,6 +171,16 @@ class Model(_message.Message):
     """Number of live workers that offer it."""
     message: _builtins.str
     """The engine's own words about a failed load."""
+    drained: _builtins.bool
+    """It gets no new work."""
+    pinned: _builtins.bool
+    """It stays loaded."""
+    load_seconds: _builtins.float
+    """Seconds that its last load took at a worker; 0 until measured."""
+    tokens_per_second: _builtins.float
+    """Tokens of prompt and answer per second of busy engine, over the latest commits; 0 until measured."""
+    chunks_leased: _builtins.int
+    """Chunks of it at workers."""
     def __init__(
         self,
         *,
@@ -88,10 +191,15 @@ class Model(_message.Message):
         engine_build: _builtins.str = ...,
         workers: _builtins.int = ...,
         message: _builtins.str = ...,
+        drained: _builtins.bool = ...,
+        pinned: _builtins.bool = ...,
+        load_seconds: _builtins.float = ...,
+        tokens_per_second: _builtins.float = ...,
+        chunks_leased: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "engine_build", b"engine_build", "max_model_len", b"max_model_len", "message", b"message", "name", b"name", "state", b"state", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_leased", b"chunks_leased", "digest", b"digest", "drained", b"drained", "engine_build", b"engine_build", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "name", b"name", "pinned", b"pinned", "state", b"state", "tokens_per_second", b"tokens_per_second", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,26 @@ class ModelServiceStub:
                 request_serializer=tidemill_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.DrainModel = channel.unary_unary(
+                '/tidemill.v1.ModelService/DrainModel',
+                request_serializer=tidemill_dot_v1_dot_model__service__pb2.DrainModelRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
+                _registered_method=True)
+        self.UndrainModel = channel.unary_unary(
+                '/tidemill.v1.ModelService/UndrainModel',
+                request_serializer=tidemill_dot_v1_dot_model__service__pb2.UndrainModelRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
+                _registered_method=True)
+        self.PinModel = channel.unary_unary(
+                '/tidemill.v1.ModelService/PinModel',
+                request_serializer=tidemill_dot_v1_dot_model__service__pb2.PinModelRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
+                _registered_method=True)
+        self.UnpinModel = channel.unary_unary(
+                '/tidemill.v1.ModelService/UnpinModel',
+                request_serializer=tidemill_dot_v1_dot_model__service__pb2.UnpinModelRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -53,6 +73,34 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainModel(self, request, context):
+        """Gives a model no new work; what is at workers is finished, then it leaves their memory. Admin keys only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndrainModel(self, request, context):
+        """Ends a drain. Admin keys only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinModel(self, request, context):
+        """Keeps a model loaded at the workers that offer it. Admin keys only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinModel(self, request, context):
+        """Ends a pin. Admin keys only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +108,26 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=tidemill_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'DrainModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainModel,
+                    request_deserializer=tidemill_dot_v1_dot_model__service__pb2.DrainModelRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_model__service__pb2.Model.SerializeToString,
+            ),
+            'UndrainModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndrainModel,
+                    request_deserializer=tidemill_dot_v1_dot_model__service__pb2.UndrainModelRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_model__service__pb2.Model.SerializeToString,
+            ),
+            'PinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinModel,
+                    request_deserializer=tidemill_dot_v1_dot_model__service__pb2.PinModelRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_model__service__pb2.Model.SerializeToString,
+            ),
+            'UnpinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinModel,
+                    request_deserializer=tidemill_dot_v1_dot_model__service__pb2.UnpinModelRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_model__service__pb2.Model.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +158,114 @@ class ModelService:
             '/tidemill.v1.ModelService/ListModels',
             tidemill_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             tidemill_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.ModelService/DrainModel',
+            tidemill_dot_v1_dot_model__service__pb2.DrainModelRequest.SerializeToString,
+            tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndrainModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.ModelService/UndrainModel',
+            tidemill_dot_v1_dot_model__service__pb2.UndrainModelRequest.SerializeToString,
+            tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.ModelService/PinModel',
+            tidemill_dot_v1_dot_model__service__pb2.PinModelRequest.SerializeToString,
+            tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.ModelService/UnpinModel',
+            tidemill_dot_v1_dot_model__service__pb2.UnpinModelRequest.SerializeToString,
+            tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,

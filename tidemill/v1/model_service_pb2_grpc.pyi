@@ -35,6 +35,14 @@ class ModelServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
     """Lists the models that live workers offer."""
+    DrainModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DrainModelRequest, _model_service_pb2.Model]
+    """Gives a model no new work; what is at workers is finished, then it leaves their memory. Admin keys only."""
+    UndrainModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UndrainModelRequest, _model_service_pb2.Model]
+    """Ends a drain. Admin keys only."""
+    PinModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.PinModelRequest, _model_service_pb2.Model]
+    """Keeps a model loaded at the workers that offer it. Admin keys only."""
+    UnpinModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnpinModelRequest, _model_service_pb2.Model]
+    """Ends a pin. Admin keys only."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -43,6 +51,14 @@ class ModelServiceAsyncStub(ModelServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that live workers offer."""
+    DrainModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DrainModelRequest, _model_service_pb2.Model]  # type: ignore[assignment]
+    """Gives a model no new work; what is at workers is finished, then it leaves their memory. Admin keys only."""
+    UndrainModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UndrainModelRequest, _model_service_pb2.Model]  # type: ignore[assignment]
+    """Ends a drain. Admin keys only."""
+    PinModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.PinModelRequest, _model_service_pb2.Model]  # type: ignore[assignment]
+    """Keeps a model loaded at the workers that offer it. Admin keys only."""
+    UnpinModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnpinModelRequest, _model_service_pb2.Model]  # type: ignore[assignment]
+    """Ends a pin. Admin keys only."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models that the workers can serve."""
@@ -54,5 +70,37 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
         """Lists the models that live workers offer."""
+
+    @_abc_1.abstractmethod
+    def DrainModel(
+        self,
+        request: _model_service_pb2.DrainModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.Model, _abc.Awaitable[_model_service_pb2.Model]]:
+        """Gives a model no new work; what is at workers is finished, then it leaves their memory. Admin keys only."""
+
+    @_abc_1.abstractmethod
+    def UndrainModel(
+        self,
+        request: _model_service_pb2.UndrainModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.Model, _abc.Awaitable[_model_service_pb2.Model]]:
+        """Ends a drain. Admin keys only."""
+
+    @_abc_1.abstractmethod
+    def PinModel(
+        self,
+        request: _model_service_pb2.PinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.Model, _abc.Awaitable[_model_service_pb2.Model]]:
+        """Keeps a model loaded at the workers that offer it. Admin keys only."""
+
+    @_abc_1.abstractmethod
+    def UnpinModel(
+        self,
+        request: _model_service_pb2.UnpinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.Model, _abc.Awaitable[_model_service_pb2.Model]]:
+        """Ends a pin. Admin keys only."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

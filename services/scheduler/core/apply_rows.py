@@ -3,10 +3,10 @@
 from bisect import insort
 from dataclasses import replace
 
-from services.scheduler.core.records import Completion, Job, Seal, Segment
+from services.scheduler.core.records import Completion, Job, Seal, Segment, Terms
 from services.scheduler.core.state import State
 from services.scheduler.core.times import from_timestamp
-from tidemill.internal.v1 import ledger_pb2
+from tidemill.internal.v1 import ledger_pb2, records_pb2
 from tidemill.v1 import job_pb2, job_service_pb2
 
 
@@ -18,7 +18,7 @@ def job_created(state: State, event: ledger_pb2.LedgerEvent) -> None:
         name=spec.name,
         tenant=spec.tenant,
         model=spec.model,
-        deadline_ns=from_timestamp(spec.complete_by_time),
+        terms=_terms(spec),
         state=job_pb2.JOB_STATE_RECEIVING,
         revision=event.sequence,
         create_ns=state.time_ns,
@@ -27,6 +27,16 @@ def job_created(state: State, event: ledger_pb2.LedgerEvent) -> None:
     state.receiving[job.name] = job.create_ns
     if spec.request_id:
         state.requests[spec.tenant, spec.request_id] = spec.name
+
+
+def _terms(spec: records_pb2.JobSpec) -> Terms:
+    return Terms(
+        deadline_ns=from_timestamp(spec.complete_by_time),
+        service_class=spec.service_class or job_pb2.SERVICE_CLASS_STANDARD,
+        on_deadline=spec.on_deadline or job_pb2.DEADLINE_POLICY_RUN_LATE,
+        raise_class=spec.escalation.raise_class,
+        more_parallelism=spec.escalation.more_parallelism,
+    )
 
 
 def writer_opened(state: State, event: ledger_pb2.LedgerEvent) -> None:
@@ -43,7 +53,14 @@ def segment_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
     state.segments.setdefault(committed.job, []).append(segment)
     job = state.jobs[committed.job]
     state.put(
-        replace(job, end=segment.end, frontier=tuple(committed.merkle_frontier), revision=event.sequence),
+        replace(
+            job,
+            end=segment.end,
+            text_bytes=job.text_bytes + ref.text_bytes,
+            max_output_tokens=job.max_output_tokens + ref.max_output_tokens,
+            frontier=tuple(committed.merkle_frontier),
+            revision=event.sequence,
+        ),
     )
 
 

@@ -9,6 +9,9 @@ from tidemill.v1 import job_pb2, job_service_pb2
 
 JobState: TypeAlias = "job_pb2.JobState.ValueType"
 CompletionKind: TypeAlias = "job_service_pb2.CompletionKind.ValueType"
+ServiceClass: TypeAlias = "job_pb2.ServiceClass.ValueType"
+DeadlinePolicy: TypeAlias = "job_pb2.DeadlinePolicy.ValueType"
+SlaState: TypeAlias = "job_pb2.SlaState.ValueType"
 
 TERMINAL_STATES: frozenset[JobState] = frozenset(
     {
@@ -167,12 +170,38 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What a job's owner asks of the service, as it stands after updates."""
+
+    deadline_ns: int
+    service_class: ServiceClass = job_pb2.SERVICE_CLASS_STANDARD
+    on_deadline: DeadlinePolicy = job_pb2.DEADLINE_POLICY_RUN_LATE
+    raise_class: bool = False
+    more_parallelism: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Whether the job will hold its deadline; the times are 0 while they cannot be told."""
+
+    state: SlaState = job_pb2.SLA_STATE_UNSPECIFIED
+    eta_p50_ns: int = 0
+    eta_p90_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job, without its segments, chunks and parts, which `State` keeps beside it.
 
     Attributes:
         spec: what the client fixed; never modified.
-        deadline_ns: `spec.complete_by_time`.
+        terms: deadline, class and policies in force.
+        outlook: whether the deadline will hold.
+        raised_class: the class after escalation; UNSPECIFIED without one.
+        parallelism: factor on the cap of the job's leases, above 1 after escalation.
+        text_bytes: sum over the input segments; so is `max_output_tokens`.
+        admitted_at_risk: sealed although the deadline may not hold.
+        pinned_digest: weights (hex) that have to answer; empty means any.
         revision: ledger sequence of the last event about the job.
         end: durable end of the rows.
         frontier: Merkle peaks over the rows' digests.
@@ -186,7 +215,7 @@ class Job:
     name: str
     tenant: str
     model: str
-    deadline_ns: int
+    terms: Terms
     state: JobState
     revision: int
     create_ns: int
@@ -206,6 +235,23 @@ class Job:
     engine_build: str = ""
     output_data_version: bytes = b""
     output_manifest_key: str = ""
+    outlook: Outlook = field(default_factory=Outlook)
+    raised_class: ServiceClass = job_pb2.SERVICE_CLASS_UNSPECIFIED
+    parallelism: int = 1
+    text_bytes: int = 0
+    max_output_tokens: int = 0
+    admitted_at_risk: bool = False
+    pinned_digest: str = ""
+
+    @property
+    def deadline_ns(self) -> int:
+        """The deadline in force."""
+        return self.terms.deadline_ns
+
+    @property
+    def service_class(self) -> ServiceClass:
+        """The class that the policy sees."""
+        return self.raised_class or self.terms.service_class
 
     @property
     def terminal(self) -> bool:

@@ -45,6 +45,7 @@ def job_record(job: Job, *, loading: bool = False) -> records_pb2.JobRecord:
         result_count=job.results,
     )
     _set_times(record, job)
+    _set_terms(record, job)
     return record
 
 
@@ -82,6 +83,22 @@ def _set_times(record: records_pb2.JobRecord, job: Job) -> None:
     finish = finish_ns(job)
     if finish is not None:
         record.estimated_finish_time.CopyFrom(to_timestamp(finish))
+
+
+def _set_terms(record: records_pb2.JobRecord, job: Job) -> None:
+    terms = job.terms
+    record.complete_by_time.CopyFrom(to_timestamp(terms.deadline_ns))
+    record.service_class = terms.service_class
+    record.on_deadline = terms.on_deadline
+    record.escalation.raise_class = terms.raise_class
+    record.escalation.more_parallelism = terms.more_parallelism
+    record.admitted_at_risk = job.admitted_at_risk
+    record.escalated = bool(job.raised_class) or job.parallelism > 1
+    record.sla_state = job.outlook.state
+    if job.outlook.eta_p50_ns:
+        record.eta_p50_time.CopyFrom(to_timestamp(job.outlook.eta_p50_ns))
+    if job.outlook.eta_p90_ns:
+        record.eta_p90_time.CopyFrom(to_timestamp(job.outlook.eta_p90_ns))
 
 
 def finish_ns(job: Job) -> int | None:

@@ -27,37 +27,69 @@ from tidemill.internal.v1 import records_pb2 as tidemill_dot_internal_dot_v1_dot
 from tidemill.v1 import job_pb2 as tidemill_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tidemill/internal/v1/ledger.proto\x12\x14tidemill.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tidemill/internal/v1/records.proto\x1a\x15tidemill/v1/job.proto\"\x86\x06\n\x0bLedgerEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x37\n\x0bjob_created\x18\n \x01(\x0b\x32 .tidemill.internal.v1.JobCreatedH\x00\x12;\n\rwriter_opened\x18\x0b \x01(\x0b\x32\".tidemill.internal.v1.WriterOpenedH\x00\x12\x43\n\x11segment_committed\x18\x0c \x01(\x0b\x32&.tidemill.internal.v1.SegmentCommittedH\x00\x12\x35\n\njob_sealed\x18\r \x01(\x0b\x32\x1f.tidemill.internal.v1.JobSealedH\x00\x12\x39\n\x0c\x63hunk_leased\x18\x0e \x01(\x0b\x32!.tidemill.internal.v1.ChunkLeasedH\x00\x12=\n\x0epart_committed\x18\x0f \x01(\x0b\x32#.tidemill.internal.v1.PartCommittedH\x00\x12=\n\x0e\x63hunk_requeued\x18\x10 \x01(\x0b\x32#.tidemill.internal.v1.ChunkRequeuedH\x00\x12\x35\n\njob_ending\x18\x11 \x01(\x0b\x32\x1f.tidemill.internal.v1.JobEndingH\x00\x12?\n\x0f\x66inalise_leased\x18\x12 \x01(\x0b\x32$.tidemill.internal.v1.FinaliseLeasedH\x00\x12\x43\n\x11\x66inalise_requeued\x18\x13 \x01(\x0b\x32&.tidemill.internal.v1.FinaliseRequeuedH\x00\x12\x39\n\x0cjob_finished\x18\x14 \x01(\x0b\x32!.tidemill.internal.v1.JobFinishedH\x00\x42\t\n\x07payload\"9\n\nJobCreated\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.tidemill.internal.v1.JobSpec\"1\n\x0cWriterOpened\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x14\n\x0cwriter_epoch\x18\x02 \x01(\x03\"\x81\x01\n\x10SegmentCommitted\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x14\n\x0cwriter_epoch\x18\x02 \x01(\x03\x12\x31\n\x07segment\x18\x03 \x01(\x0b\x32 .tidemill.internal.v1.SegmentRef\x12\x17\n\x0fmerkle_frontier\x18\x04 \x03(\x0c\"t\n\tJobSealed\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\trow_count\x18\x02 \x01(\x03\x12\x1a\n\x12input_data_version\x18\x03 \x01(\x0c\x12\x1a\n\x12input_manifest_key\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\"g\n\x0b\x43hunkLeased\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_start\x18\x02 \x01(\x03\x12\x12\n\nchunk_rows\x18\x03 \x01(\x05\x12\x11\n\tworker_id\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\"u\n\rPartCommitted\x12\x0b\n\x03job\x18\x01 \x01(\t\x12+\n\x04part\x18\x02 \x01(\x0b\x32\x1d.tidemill.internal.v1.PartRef\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x14\n\x0c\x65ngine_build\x18\x04 \x01(\t\"\x86\x01\n\rChunkRequeued\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_start\x18\x02 \x01(\x03\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x03\x12\x33\n\x06reason\x18\x04 \x01(\x0e\x32#.tidemill.internal.v1.RequeueReason\x12\x0f\n\x07message\x18\x05 \x01(\t\"a\n\tJobEnding\x12\x0b\n\x03job\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.tidemill.v1.JobState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"A\n\x0e\x46inaliseLeased\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\"t\n\x10\x46inaliseRequeued\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\x33\n\x06reason\x18\x03 \x01(\x0e\x32#.tidemill.internal.v1.RequeueReason\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x89\x01\n\x0bJobFinished\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.tidemill.v1.JobState\x12\x1b\n\x13output_data_version\x18\x04 \x01(\x0c\x12\x1b\n\x13output_manifest_key\x18\x05 \x01(\t*\x83\x01\n\rRequeueReason\x12\x1e\n\x1aREQUEUE_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16REQUEUE_REASON_EXPIRED\x10\x01\x12\x1b\n\x17REQUEUE_REASON_RELEASED\x10\x02\x12\x19\n\x15REQUEUE_REASON_FAILED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tidemill/internal/v1/ledger.proto\x12\x14tidemill.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tidemill/internal/v1/records.proto\x1a\x15tidemill/v1/job.proto\"\x8d\r\n\x0bLedgerEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x37\n\x0bjob_created\x18\n \x01(\x0b\x32 .tidemill.internal.v1.JobCreatedH\x00\x12;\n\rwriter_opened\x18\x0b \x01(\x0b\x32\".tidemill.internal.v1.WriterOpenedH\x00\x12\x43\n\x11segment_committed\x18\x0c \x01(\x0b\x32&.tidemill.internal.v1.SegmentCommittedH\x00\x12\x35\n\njob_sealed\x18\r \x01(\x0b\x32\x1f.tidemill.internal.v1.JobSealedH\x00\x12\x39\n\x0c\x63hunk_leased\x18\x0e \x01(\x0b\x32!.tidemill.internal.v1.ChunkLeasedH\x00\x12=\n\x0epart_committed\x18\x0f \x01(\x0b\x32#.tidemill.internal.v1.PartCommittedH\x00\x12=\n\x0e\x63hunk_requeued\x18\x10 \x01(\x0b\x32#.tidemill.internal.v1.ChunkRequeuedH\x00\x12\x35\n\njob_ending\x18\x11 \x01(\x0b\x32\x1f.tidemill.internal.v1.JobEndingH\x00\x12?\n\x0f\x66inalise_leased\x18\x12 \x01(\x0b\x32$.tidemill.internal.v1.FinaliseLeasedH\x00\x12\x43\n\x11\x66inalise_requeued\x18\x13 \x01(\x0b\x32&.tidemill.internal.v1.FinaliseRequeuedH\x00\x12\x39\n\x0cjob_finished\x18\x14 \x01(\x0b\x32!.tidemill.internal.v1.JobFinishedH\x00\x12\x35\n\njob_paused\x18\x15 \x01(\x0b\x32\x1f.tidemill.internal.v1.JobPausedH\x00\x12\x37\n\x0bjob_resumed\x18\x16 \x01(\x0b\x32 .tidemill.internal.v1.JobResumedH\x00\x12\x37\n\x0bjob_updated\x18\x17 \x01(\x0b\x32 .tidemill.internal.v1.JobUpdatedH\x00\x12\x37\n\x0bsla_changed\x18\x18 \x01(\x0b\x32 .tidemill.internal.v1.SlaChangedH\x00\x12;\n\rjob_escalated\x18\x19 \x01(\x0b\x32\".tidemill.internal.v1.JobEscalatedH\x00\x12\x39\n\x0cjob_stopping\x18\x1a \x01(\x0b\x32!.tidemill.internal.v1.JobStoppingH\x00\x12\x37\n\x0bjob_deleted\x18\x1b \x01(\x0b\x32 .tidemill.internal.v1.JobDeletedH\x00\x12=\n\x0e\x63leanup_leased\x18\x1c \x01(\x0b\x32#.tidemill.internal.v1.CleanupLeasedH\x00\x12\x41\n\x10\x63leanup_requeued\x18\x1d \x01(\x0b\x32%.tidemill.internal.v1.CleanupRequeuedH\x00\x12\x41\n\x10\x63leanup_finished\x18\x1e \x01(\x0b\x32%.tidemill.internal.v1.CleanupFinishedH\x00\x12\x39\n\x0cjob_archived\x18\x1f \x01(\x0b\x32!.tidemill.internal.v1.JobArchivedH\x00\x12\x37\n\x0b\x63hunk_split\x18  \x01(\x0b\x32 .tidemill.internal.v1.ChunkSplitH\x00\x12;\n\rrow_condemned\x18! \x01(\x0b\x32\".tidemill.internal.v1.RowCondemnedH\x00\x12;\n\rmodel_changed\x18\" \x01(\x0b\x32\".tidemill.internal.v1.ModelChangedH\x00\x12?\n\x0fledger_restored\x18# \x01(\x0b\x32$.tidemill.internal.v1.LedgerRestoredH\x00\x42\t\n\x07payload\"9\n\tJobPaused\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x19\n\nJobResumed\x12\x0b\n\x03job\x18\x01 \x01(\t\"\xfa\x01\n\nJobUpdated\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x34\n\x10\x63omplete_by_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rservice_class\x18\x03 \x01(\x0e\x32\x19.tidemill.v1.ServiceClass\x12\x30\n\x0bon_deadline\x18\x04 \x01(\x0e\x32\x1b.tidemill.v1.DeadlinePolicy\x12+\n\nescalation\x18\x05 \x01(\x0b\x32\x17.tidemill.v1.Escalation\x12\x18\n\x10\x61\x64mitted_at_risk\x18\x06 \x01(\x08\"\xa3\x01\n\nSlaChanged\x12\x0b\n\x03job\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.tidemill.v1.SlaState\x12\x30\n\x0c\x65ta_p50_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65ta_p90_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x0cJobEscalated\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x30\n\rservice_class\x18\x02 \x01(\x0e\x32\x19.tidemill.v1.ServiceClass\x12\x13\n\x0bparallelism\x18\x03 \x01(\x05\"B\n\x0bJobStopping\x12\x0b\n\x03job\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.tidemill.v1.JobState\"I\n\nJobDeleted\x12\x0b\n\x03job\x18\x01 \x01(\t\x12.\n\npurge_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\rCleanupLeased\x12\x0b\n\x03job\x18\x01 \x01(\t\x12/\n\x04kind\x18\x02 \x01(\x0e\x32!.tidemill.internal.v1.CleanupKind\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\"s\n\x0f\x43leanupRequeued\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\x33\n\x06reason\x18\x03 \x01(\x0e\x32#.tidemill.internal.v1.RequeueReason\x12\x0f\n\x07message\x18\x04 \x01(\t\"m\n\x0f\x43leanupFinished\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tidemill.internal.v1.CleanupKind\x12\r\n\x05\x66iles\x18\x04 \x01(\x03\"\x1a\n\x0bJobArchived\x12\x0b\n\x03job\x18\x01 \x01(\t\"B\n\nChunkSplit\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_start\x18\x02 \x01(\x03\x12\x12\n\nfirst_rows\x18\x03 \x01(\x05\"C\n\x0cRowCondemned\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_start\x18\x02 \x01(\x03\x12\x11\n\trow_index\x18\x03 \x01(\x03\">\n\x0cModelChanged\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x64rained\x18\x02 \x01(\x08\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\"$\n\x0eLedgerRestored\x12\x12\n\nfence_base\x18\x01 \x01(\x03\"9\n\nJobCreated\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.tidemill.internal.v1.JobSpec\"1\n\x0cWriterOpened\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x14\n\x0cwriter_epoch\x18\x02 \x01(\x03\"\x81\x01\n\x10SegmentCommitted\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x14\n\x0cwriter_epoch\x18\x02 \x01(\x03\x12\x31\n\x07segment\x18\x03 \x01(\x0b\x32 .tidemill.internal.v1.SegmentRef\x12\x17\n\x0fmerkle_frontier\x18\x04 \x03(\x0c\"\x88\x02\n\tJobSealed\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\trow_count\x18\x02 \x01(\x03\x12\x1a\n\x12input_data_version\x18\x03 \x01(\x0c\x12\x1a\n\x12input_manifest_key\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12\x18\n\x10\x61\x64mitted_at_risk\x18\x06 \x01(\x08\x12\x14\n\x0cmodel_digest\x18\x07 \x01(\t\x12\x30\n\x0c\x65ta_p50_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65ta_p90_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x01\n\x0b\x43hunkLeased\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_start\x18\x02 \x01(\x03\x12\x12\n\nchunk_rows\x18\x03 \x01(\x05\x12\x11\n\tworker_id\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x16\n\x0e\x63harged_tokens\x18\x06 \x01(\x03\x12\r\n\x05\x61lone\x18\x07 \x01(\x08\"\x8b\x01\n\rPartCommitted\x12\x0b\n\x03job\x18\x01 \x01(\t\x12+\n\x04part\x18\x02 \x01(\x0b\x32\x1d.tidemill.internal.v1.PartRef\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x14\n\x0c\x65ngine_build\x18\x04 \x01(\t\x12\x14\n\x0c\x62usy_seconds\x18\x05 \x01(\x01\"\xb6\x01\n\rChunkRequeued\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_start\x18\x02 \x01(\x03\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x03\x12\x33\n\x06reason\x18\x04 \x01(\x0e\x32#.tidemill.internal.v1.RequeueReason\x12\x0f\n\x07message\x18\x05 \x01(\t\x12.\n\nready_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\tJobEnding\x12\x0b\n\x03job\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.tidemill.v1.JobState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"A\n\x0e\x46inaliseLeased\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\"t\n\x10\x46inaliseRequeued\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\x33\n\x06reason\x18\x03 \x01(\x0e\x32#.tidemill.internal.v1.RequeueReason\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x89\x01\n\x0bJobFinished\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.tidemill.v1.JobState\x12\x1b\n\x13output_data_version\x18\x04 \x01(\x0c\x12\x1b\n\x13output_manifest_key\x18\x05 \x01(\t*]\n\x0b\x43leanupKind\x12\x1c\n\x18\x43LEANUP_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43LEANUP_KIND_ORPHANS\x10\x01\x12\x16\n\x12\x43LEANUP_KIND_PURGE\x10\x02*\xc0\x01\n\rRequeueReason\x12\x1e\n\x1aREQUEUE_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16REQUEUE_REASON_EXPIRED\x10\x01\x12\x1b\n\x17REQUEUE_REASON_RELEASED\x10\x02\x12\x19\n\x15REQUEUE_REASON_FAILED\x10\x03\x12\x1e\n\x1aREQUEUE_REASON_ENGINE_DIED\x10\x04\x12\x1b\n\x17REQUEUE_REASON_OPERATOR\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.internal.v1.ledger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REQUEUEREASON']._serialized_start=2074
-  _globals['_REQUEUEREASON']._serialized_end=2205
+  _globals['_CLEANUPKIND']._serialized_start=4594
+  _globals['_CLEANUPKIND']._serialized_end=4687
+  _globals['_REQUEUEREASON']._serialized_start=4690
+  _globals['_REQUEUEREASON']._serialized_end=4882
   _globals['_LEDGEREVENT']._serialized_start=152
-  _globals['_LEDGEREVENT']._serialized_end=926
-  _globals['_JOBCREATED']._serialized_start=928
-  _globals['_JOBCREATED']._serialized_end=985
-  _globals['_WRITEROPENED']._serialized_start=987
-  _globals['_WRITEROPENED']._serialized_end=1036
-  _globals['_SEGMENTCOMMITTED']._serialized_start=1039
-  _globals['_SEGMENTCOMMITTED']._serialized_end=1168
-  _globals['_JOBSEALED']._serialized_start=1170
-  _globals['_JOBSEALED']._serialized_end=1286
-  _globals['_CHUNKLEASED']._serialized_start=1288
-  _globals['_CHUNKLEASED']._serialized_end=1391
-  _globals['_PARTCOMMITTED']._serialized_start=1393
-  _globals['_PARTCOMMITTED']._serialized_end=1510
-  _globals['_CHUNKREQUEUED']._serialized_start=1513
-  _globals['_CHUNKREQUEUED']._serialized_end=1647
-  _globals['_JOBENDING']._serialized_start=1649
-  _globals['_JOBENDING']._serialized_end=1746
-  _globals['_FINALISELEASED']._serialized_start=1748
-  _globals['_FINALISELEASED']._serialized_end=1813
-  _globals['_FINALISEREQUEUED']._serialized_start=1815
-  _globals['_FINALISEREQUEUED']._serialized_end=1931
-  _globals['_JOBFINISHED']._serialized_start=1934
-  _globals['_JOBFINISHED']._serialized_end=2071
+  _globals['_LEDGEREVENT']._serialized_end=1829
+  _globals['_JOBPAUSED']._serialized_start=1831
+  _globals['_JOBPAUSED']._serialized_end=1888
+  _globals['_JOBRESUMED']._serialized_start=1890
+  _globals['_JOBRESUMED']._serialized_end=1915
+  _globals['_JOBUPDATED']._serialized_start=1918
+  _globals['_JOBUPDATED']._serialized_end=2168
+  _globals['_SLACHANGED']._serialized_start=2171
+  _globals['_SLACHANGED']._serialized_end=2334
+  _globals['_JOBESCALATED']._serialized_start=2336
+  _globals['_JOBESCALATED']._serialized_end=2434
+  _globals['_JOBSTOPPING']._serialized_start=2436
+  _globals['_JOBSTOPPING']._serialized_end=2502
+  _globals['_JOBDELETED']._serialized_start=2504
+  _globals['_JOBDELETED']._serialized_end=2577
+  _globals['_CLEANUPLEASED']._serialized_start=2579
+  _globals['_CLEANUPLEASED']._serialized_end=2692
+  _globals['_CLEANUPREQUEUED']._serialized_start=2694
+  _globals['_CLEANUPREQUEUED']._serialized_end=2809
+  _globals['_CLEANUPFINISHED']._serialized_start=2811
+  _globals['_CLEANUPFINISHED']._serialized_end=2920
+  _globals['_JOBARCHIVED']._serialized_start=2922
+  _globals['_JOBARCHIVED']._serialized_end=2948
+  _globals['_CHUNKSPLIT']._serialized_start=2950
+  _globals['_CHUNKSPLIT']._serialized_end=3016
+  _globals['_ROWCONDEMNED']._serialized_start=3018
+  _globals['_ROWCONDEMNED']._serialized_end=3085
+  _globals['_MODELCHANGED']._serialized_start=3087
+  _globals['_MODELCHANGED']._serialized_end=3149
+  _globals['_LEDGERRESTORED']._serialized_start=3151
+  _globals['_LEDGERRESTORED']._serialized_end=3187
+  _globals['_JOBCREATED']._serialized_start=3189
+  _globals['_JOBCREATED']._serialized_end=3246
+  _globals['_WRITEROPENED']._serialized_start=3248
+  _globals['_WRITEROPENED']._serialized_end=3297
+  _globals['_SEGMENTCOMMITTED']._serialized_start=3300
+  _globals['_SEGMENTCOMMITTED']._serialized_end=3429
+  _globals['_JOBSEALED']._serialized_start=3432
+  _globals['_JOBSEALED']._serialized_end=3696
+  _globals['_CHUNKLEASED']._serialized_start=3699
+  _globals['_CHUNKLEASED']._serialized_end=3841
+  _globals['_PARTCOMMITTED']._serialized_start=3844
+  _globals['_PARTCOMMITTED']._serialized_end=3983
+  _globals['_CHUNKREQUEUED']._serialized_start=3986
+  _globals['_CHUNKREQUEUED']._serialized_end=4168
+  _globals['_JOBENDING']._serialized_start=4170
+  _globals['_JOBENDING']._serialized_end=4267
+  _globals['_FINALISELEASED']._serialized_start=4269
+  _globals['_FINALISELEASED']._serialized_end=4334
+  _globals['_FINALISEREQUEUED']._serialized_start=4336
+  _globals['_FINALISEREQUEUED']._serialized_end=4452
+  _globals['_JOBFINISHED']._serialized_start=4455
+  _globals['_JOBFINISHED']._serialized_end=4592
 # @@protoc_insertion_point(module_scope)

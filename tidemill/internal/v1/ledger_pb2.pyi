@@ -22,6 +22,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _CleanupKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CleanupKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CleanupKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLEANUP_KIND_UNSPECIFIED: _CleanupKind.ValueType  # 0
+    """Never written."""
+    CLEANUP_KIND_ORPHANS: _CleanupKind.ValueType  # 1
+    """Files in the job's folder that no segment or part of the ledger names."""
+    CLEANUP_KIND_PURGE: _CleanupKind.ValueType  # 2
+    """The job's whole folder; then the job is forgotten."""
+
+class CleanupKind(_CleanupKind, metaclass=_CleanupKindEnumTypeWrapper):
+    """What a cleanup task removes."""
+
+CLEANUP_KIND_UNSPECIFIED: CleanupKind.ValueType  # 0
+"""Never written."""
+CLEANUP_KIND_ORPHANS: CleanupKind.ValueType  # 1
+"""Files in the job's folder that no segment or part of the ledger names."""
+CLEANUP_KIND_PURGE: CleanupKind.ValueType  # 2
+"""The job's whole folder; then the job is forgotten."""
+Global___CleanupKind: _TypeAlias = CleanupKind  # noqa: Y015
+
 class _RequeueReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -36,6 +60,10 @@ class _RequeueReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Requeue
     """The worker gave it back in order, for instance on shutdown. Does not count as an attempt."""
     REQUEUE_REASON_FAILED: _RequeueReason.ValueType  # 3
     """The worker failed at it."""
+    REQUEUE_REASON_ENGINE_DIED: _RequeueReason.ValueType  # 4
+    """The engine died with rows of it inside: it is a suspect."""
+    REQUEUE_REASON_OPERATOR: _RequeueReason.ValueType  # 5
+    """An operator took it back. Does not count as an attempt."""
 
 class RequeueReason(_RequeueReason, metaclass=_RequeueReasonEnumTypeWrapper):
     """Why a lease ended without finishing its chunk."""
@@ -48,6 +76,10 @@ REQUEUE_REASON_RELEASED: RequeueReason.ValueType  # 2
 """The worker gave it back in order, for instance on shutdown. Does not count as an attempt."""
 REQUEUE_REASON_FAILED: RequeueReason.ValueType  # 3
 """The worker failed at it."""
+REQUEUE_REASON_ENGINE_DIED: RequeueReason.ValueType  # 4
+"""The engine died with rows of it inside: it is a suspect."""
+REQUEUE_REASON_OPERATOR: RequeueReason.ValueType  # 5
+"""An operator took it back. Does not count as an attempt."""
 Global___RequeueReason: _TypeAlias = RequeueReason  # noqa: Y015
 
 @_typing.final
@@ -70,6 +102,21 @@ class LedgerEvent(_message.Message):
     FINALISE_LEASED_FIELD_NUMBER: _builtins.int
     FINALISE_REQUEUED_FIELD_NUMBER: _builtins.int
     JOB_FINISHED_FIELD_NUMBER: _builtins.int
+    JOB_PAUSED_FIELD_NUMBER: _builtins.int
+    JOB_RESUMED_FIELD_NUMBER: _builtins.int
+    JOB_UPDATED_FIELD_NUMBER: _builtins.int
+    SLA_CHANGED_FIELD_NUMBER: _builtins.int
+    JOB_ESCALATED_FIELD_NUMBER: _builtins.int
+    JOB_STOPPING_FIELD_NUMBER: _builtins.int
+    JOB_DELETED_FIELD_NUMBER: _builtins.int
+    CLEANUP_LEASED_FIELD_NUMBER: _builtins.int
+    CLEANUP_REQUEUED_FIELD_NUMBER: _builtins.int
+    CLEANUP_FINISHED_FIELD_NUMBER: _builtins.int
+    JOB_ARCHIVED_FIELD_NUMBER: _builtins.int
+    CHUNK_SPLIT_FIELD_NUMBER: _builtins.int
+    ROW_CONDEMNED_FIELD_NUMBER: _builtins.int
+    MODEL_CHANGED_FIELD_NUMBER: _builtins.int
+    LEDGER_RESTORED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Position in the ledger, from 1 without gaps."""
     epoch: _builtins.int
@@ -122,6 +169,66 @@ class LedgerEvent(_message.Message):
     def job_finished(self) -> Global___JobFinished:
         """A job became terminal."""
 
+    @_builtins.property
+    def job_paused(self) -> Global___JobPaused:
+        """A job takes no leases until it is resumed."""
+
+    @_builtins.property
+    def job_resumed(self) -> Global___JobResumed:
+        """A paused job goes on."""
+
+    @_builtins.property
+    def job_updated(self) -> Global___JobUpdated:
+        """A job's deadline, class or policies changed."""
+
+    @_builtins.property
+    def sla_changed(self) -> Global___SlaChanged:
+        """A job's outlook changed."""
+
+    @_builtins.property
+    def job_escalated(self) -> Global___JobEscalated:
+        """A job's class or parallelism was raised to hold its deadline."""
+
+    @_builtins.property
+    def job_stopping(self) -> Global___JobStopping:
+        """A job takes no leases and heads for an end; its open leases live on for a moment."""
+
+    @_builtins.property
+    def job_deleted(self) -> Global___JobDeleted:
+        """A terminal job was hidden."""
+
+    @_builtins.property
+    def cleanup_leased(self) -> Global___CleanupLeased:
+        """A task that removes files of a job was given to a worker."""
+
+    @_builtins.property
+    def cleanup_requeued(self) -> Global___CleanupRequeued:
+        """That task came back undone."""
+
+    @_builtins.property
+    def cleanup_finished(self) -> Global___CleanupFinished:
+        """That task is done."""
+
+    @_builtins.property
+    def job_archived(self) -> Global___JobArchived:
+        """A finished job left the leader's memory for the archive."""
+
+    @_builtins.property
+    def chunk_split(self) -> Global___ChunkSplit:
+        """A chunk was halved."""
+
+    @_builtins.property
+    def row_condemned(self) -> Global___RowCondemned:
+        """A row is not to be run again: it killed engines."""
+
+    @_builtins.property
+    def model_changed(self) -> Global___ModelChanged:
+        """A model was drained, undrained, pinned or unpinned."""
+
+    @_builtins.property
+    def ledger_restored(self) -> Global___LedgerRestored:
+        """The ledger came from a backup."""
+
     def __init__(
         self,
         *,
@@ -139,16 +246,487 @@ class LedgerEvent(_message.Message):
         finalise_leased: Global___FinaliseLeased | None = ...,
         finalise_requeued: Global___FinaliseRequeued | None = ...,
         job_finished: Global___JobFinished | None = ...,
+        job_paused: Global___JobPaused | None = ...,
+        job_resumed: Global___JobResumed | None = ...,
+        job_updated: Global___JobUpdated | None = ...,
+        sla_changed: Global___SlaChanged | None = ...,
+        job_escalated: Global___JobEscalated | None = ...,
+        job_stopping: Global___JobStopping | None = ...,
+        job_deleted: Global___JobDeleted | None = ...,
+        cleanup_leased: Global___CleanupLeased | None = ...,
+        cleanup_requeued: Global___CleanupRequeued | None = ...,
+        cleanup_finished: Global___CleanupFinished | None = ...,
+        job_archived: Global___JobArchived | None = ...,
+        chunk_split: Global___ChunkSplit | None = ...,
+        row_condemned: Global___RowCondemned | None = ...,
+        model_changed: Global___ModelChanged | None = ...,
+        ledger_restored: Global___LedgerRestored | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk_leased", b"chunk_leased", "chunk_requeued", b"chunk_requeued", "finalise_leased", b"finalise_leased", "finalise_requeued", b"finalise_requeued", "job_created", b"job_created", "job_ending", b"job_ending", "job_finished", b"job_finished", "job_sealed", b"job_sealed", "part_committed", b"part_committed", "payload", b"payload", "segment_committed", b"segment_committed", "time", b"time", "writer_opened", b"writer_opened"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk_leased", b"chunk_leased", "chunk_requeued", b"chunk_requeued", "chunk_split", b"chunk_split", "cleanup_finished", b"cleanup_finished", "cleanup_leased", b"cleanup_leased", "cleanup_requeued", b"cleanup_requeued", "finalise_leased", b"finalise_leased", "finalise_requeued", b"finalise_requeued", "job_archived", b"job_archived", "job_created", b"job_created", "job_deleted", b"job_deleted", "job_ending", b"job_ending", "job_escalated", b"job_escalated", "job_finished", b"job_finished", "job_paused", b"job_paused", "job_resumed", b"job_resumed", "job_sealed", b"job_sealed", "job_stopping", b"job_stopping", "job_updated", b"job_updated", "ledger_restored", b"ledger_restored", "model_changed", b"model_changed", "part_committed", b"part_committed", "payload", b"payload", "row_condemned", b"row_condemned", "segment_committed", b"segment_committed", "sla_changed", b"sla_changed", "time", b"time", "writer_opened", b"writer_opened"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_leased", b"chunk_leased", "chunk_requeued", b"chunk_requeued", "epoch", b"epoch", "finalise_leased", b"finalise_leased", "finalise_requeued", b"finalise_requeued", "job_created", b"job_created", "job_ending", b"job_ending", "job_finished", b"job_finished", "job_sealed", b"job_sealed", "part_committed", b"part_committed", "payload", b"payload", "segment_committed", b"segment_committed", "sequence", b"sequence", "time", b"time", "writer_opened", b"writer_opened"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_leased", b"chunk_leased", "chunk_requeued", b"chunk_requeued", "chunk_split", b"chunk_split", "cleanup_finished", b"cleanup_finished", "cleanup_leased", b"cleanup_leased", "cleanup_requeued", b"cleanup_requeued", "epoch", b"epoch", "finalise_leased", b"finalise_leased", "finalise_requeued", b"finalise_requeued", "job_archived", b"job_archived", "job_created", b"job_created", "job_deleted", b"job_deleted", "job_ending", b"job_ending", "job_escalated", b"job_escalated", "job_finished", b"job_finished", "job_paused", b"job_paused", "job_resumed", b"job_resumed", "job_sealed", b"job_sealed", "job_stopping", b"job_stopping", "job_updated", b"job_updated", "ledger_restored", b"ledger_restored", "model_changed", b"model_changed", "part_committed", b"part_committed", "payload", b"payload", "row_condemned", b"row_condemned", "segment_committed", b"segment_committed", "sequence", b"sequence", "sla_changed", b"sla_changed", "time", b"time", "writer_opened", b"writer_opened"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["job_created", "writer_opened", "segment_committed", "job_sealed", "chunk_leased", "part_committed", "chunk_requeued", "job_ending", "finalise_leased", "finalise_requeued", "job_finished"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["job_created", "writer_opened", "segment_committed", "job_sealed", "chunk_leased", "part_committed", "chunk_requeued", "job_ending", "finalise_leased", "finalise_requeued", "job_finished", "job_paused", "job_resumed", "job_updated", "sla_changed", "job_escalated", "job_stopping", "job_deleted", "cleanup_leased", "cleanup_requeued", "cleanup_finished", "job_archived", "chunk_split", "row_condemned", "model_changed", "ledger_restored"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
 Global___LedgerEvent: _TypeAlias = LedgerEvent  # noqa: Y015
+
+@_typing.final
+class JobPaused(_message.Message):
+    """A job takes no leases until it is resumed; its open leases stay live."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    reason: _builtins.str
+    """UPPER_SNAKE reason."""
+    message: _builtins.str
+    """The reason in words."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobPaused: _TypeAlias = JobPaused  # noqa: Y015
+
+@_typing.final
+class JobResumed(_message.Message):
+    """A paused job goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobResumed: _TypeAlias = JobResumed  # noqa: Y015
+
+@_typing.final
+class JobUpdated(_message.Message):
+    """A job's terms changed; all of them are given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    COMPLETE_BY_TIME_FIELD_NUMBER: _builtins.int
+    SERVICE_CLASS_FIELD_NUMBER: _builtins.int
+    ON_DEADLINE_FIELD_NUMBER: _builtins.int
+    ESCALATION_FIELD_NUMBER: _builtins.int
+    ADMITTED_AT_RISK_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    service_class: _job_pb2.ServiceClass.ValueType
+    """The class from now on."""
+    on_deadline: _job_pb2.DeadlinePolicy.ValueType
+    """The deadline policy from now on."""
+    admitted_at_risk: _builtins.bool
+    """The new deadline may not hold, and the owner accepts that."""
+    @_builtins.property
+    def complete_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The deadline from now on."""
+
+    @_builtins.property
+    def escalation(self) -> _job_pb2.Escalation:
+        """The escalation policy from now on."""
+
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        complete_by_time: _timestamp_pb2.Timestamp | None = ...,
+        service_class: _job_pb2.ServiceClass.ValueType = ...,
+        on_deadline: _job_pb2.DeadlinePolicy.ValueType = ...,
+        escalation: _job_pb2.Escalation | None = ...,
+        admitted_at_risk: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "escalation", b"escalation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "escalation", b"escalation", "job", b"job", "on_deadline", b"on_deadline", "service_class", b"service_class"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobUpdated: _TypeAlias = JobUpdated  # noqa: Y015
+
+@_typing.final
+class SlaChanged(_message.Message):
+    """A job's outlook changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ETA_P50_TIME_FIELD_NUMBER: _builtins.int
+    ETA_P90_TIME_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    state: _job_pb2.SlaState.ValueType
+    """The outlook from now on."""
+    @_builtins.property
+    def eta_p50_time(self) -> _timestamp_pb2.Timestamp:
+        """Time by which the job ends with probability 1/2; unset while it cannot be told."""
+
+    @_builtins.property
+    def eta_p90_time(self) -> _timestamp_pb2.Timestamp:
+        """Time by which the job ends with probability 9/10; unset while it cannot be told."""
+
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        state: _job_pb2.SlaState.ValueType = ...,
+        eta_p50_time: _timestamp_pb2.Timestamp | None = ...,
+        eta_p90_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "job", b"job", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SlaChanged: _TypeAlias = SlaChanged  # noqa: Y015
+
+@_typing.final
+class JobEscalated(_message.Message):
+    """A job's class or parallelism was raised to hold its deadline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    SERVICE_CLASS_FIELD_NUMBER: _builtins.int
+    PARALLELISM_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    service_class: _job_pb2.ServiceClass.ValueType
+    """The class that the policy sees from now on."""
+    parallelism: _builtins.int
+    """Factor on the cap of the job's chunks at workers, 1 or more."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        service_class: _job_pb2.ServiceClass.ValueType = ...,
+        parallelism: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "parallelism", b"parallelism", "service_class", b"service_class"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobEscalated: _TypeAlias = JobEscalated  # noqa: Y015
+
+@_typing.final
+class JobStopping(_message.Message):
+    """A job takes no leases from this event on; parts under its open leases are taken until `JobEnding`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    outcome: _job_pb2.JobState.ValueType
+    """Terminal state it heads for."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        outcome: _job_pb2.JobState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobStopping: _TypeAlias = JobStopping  # noqa: Y015
+
+@_typing.final
+class JobDeleted(_message.Message):
+    """A terminal job was hidden; its data goes later."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """Its data is removed from then on."""
+
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["purge_time", b"purge_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "purge_time", b"purge_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobDeleted: _TypeAlias = JobDeleted  # noqa: Y015
+
+@_typing.final
+class CleanupLeased(_message.Message):
+    """A cleanup task was given to a worker. The event's sequence is its fence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    kind: Global___CleanupKind.ValueType
+    """What to remove."""
+    worker_id: _builtins.str
+    """Who got it."""
+    attempt: _builtins.int
+    """Failed or expired leases of the task, plus 1."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        kind: Global___CleanupKind.ValueType = ...,
+        worker_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job", b"job", "kind", b"kind", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CleanupLeased: _TypeAlias = CleanupLeased  # noqa: Y015
+
+@_typing.final
+class CleanupRequeued(_message.Message):
+    """A cleanup task came back undone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    fence: _builtins.int
+    """Fence that ended."""
+    reason: Global___RequeueReason.ValueType
+    """Why."""
+    message: _builtins.str
+    """The worker's words; empty on expiry."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        reason: Global___RequeueReason.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "job", b"job", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CleanupRequeued: _TypeAlias = CleanupRequeued  # noqa: Y015
+
+@_typing.final
+class CleanupFinished(_message.Message):
+    """A cleanup task is done. After a PURGE the job is forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    fence: _builtins.int
+    """Fence of the task; 0 where there was nothing to remove."""
+    kind: Global___CleanupKind.ValueType
+    """What was removed."""
+    files: _builtins.int
+    """Number of files removed."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        kind: Global___CleanupKind.ValueType = ...,
+        files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "files", b"files", "job", b"job", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CleanupFinished: _TypeAlias = CleanupFinished  # noqa: Y015
+
+@_typing.final
+class JobArchived(_message.Message):
+    """A finished job left the leader's memory; the archive has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobArchived: _TypeAlias = JobArchived  # noqa: Y015
+
+@_typing.final
+class ChunkSplit(_message.Message):
+    """A chunk whose engine died while it ran alone was halved; both halves wait."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    CHUNK_START_FIELD_NUMBER: _builtins.int
+    FIRST_ROWS_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    chunk_start: _builtins.int
+    """First row of the chunk."""
+    first_rows: _builtins.int
+    """Number of rows of the first half, which keeps `chunk_start`."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        chunk_start: _builtins.int = ...,
+        first_rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_start", b"chunk_start", "first_rows", b"first_rows", "job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChunkSplit: _TypeAlias = ChunkSplit  # noqa: Y015
+
+@_typing.final
+class RowCondemned(_message.Message):
+    """A row killed an engine alone twice: it ends as an error row and is never run again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    CHUNK_START_FIELD_NUMBER: _builtins.int
+    ROW_INDEX_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    chunk_start: _builtins.int
+    """First row of its chunk."""
+    row_index: _builtins.int
+    """The row."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        chunk_start: _builtins.int = ...,
+        row_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_start", b"chunk_start", "job", b"job", "row_index", b"row_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowCondemned: _TypeAlias = RowCondemned  # noqa: Y015
+
+@_typing.final
+class ModelChanged(_message.Message):
+    """A model's flags changed; both are given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model id."""
+    drained: _builtins.bool
+    """It gets no new lease."""
+    pinned: _builtins.bool
+    """It stays loaded."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        drained: _builtins.bool = ...,
+        pinned: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drained", b"drained", "model", b"model", "pinned", b"pinned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelChanged: _TypeAlias = ModelChanged  # noqa: Y015
+
+@_typing.final
+class LedgerRestored(_message.Message):
+    """The ledger came from a backup: fences from here on are above every one that the lost tail may have issued."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FENCE_BASE_FIELD_NUMBER: _builtins.int
+    fence_base: _builtins.int
+    """Added to the sequence of later lease events to give their fence."""
+    def __init__(
+        self,
+        *,
+        fence_base: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence_base", b"fence_base"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerRestored: _TypeAlias = LedgerRestored  # noqa: Y015
 
 @_typing.final
 class JobCreated(_message.Message):
@@ -249,6 +827,10 @@ class JobSealed(_message.Message):
     INPUT_DATA_VERSION_FIELD_NUMBER: _builtins.int
     INPUT_MANIFEST_KEY_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
+    ADMITTED_AT_RISK_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    ETA_P50_TIME_FIELD_NUMBER: _builtins.int
+    ETA_P90_TIME_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Job name."""
     row_count: _builtins.int
@@ -259,6 +841,18 @@ class JobSealed(_message.Message):
     """Object-store key of the input manifest."""
     dataset: _builtins.str
     """Output dataset."""
+    admitted_at_risk: _builtins.bool
+    """The deadline may not hold, and the owner accepts that."""
+    model_digest: _builtins.str
+    """Weights (hex) that have to answer; empty where they were not known."""
+    @_builtins.property
+    def eta_p50_time(self) -> _timestamp_pb2.Timestamp:
+        """Time by which the job was expected to end with probability 1/2, at admission; unset where it could not be told."""
+
+    @_builtins.property
+    def eta_p90_time(self) -> _timestamp_pb2.Timestamp:
+        """The same with probability 9/10."""
+
     def __init__(
         self,
         *,
@@ -267,10 +861,14 @@ class JobSealed(_message.Message):
         input_data_version: _builtins.bytes = ...,
         input_manifest_key: _builtins.str = ...,
         dataset: _builtins.str = ...,
+        admitted_at_risk: _builtins.bool = ...,
+        model_digest: _builtins.str = ...,
+        eta_p50_time: _timestamp_pb2.Timestamp | None = ...,
+        eta_p90_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "input_data_version", b"input_data_version", "input_manifest_key", b"input_manifest_key", "job", b"job", "row_count", b"row_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_at_risk", b"admitted_at_risk", "dataset", b"dataset", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "input_data_version", b"input_data_version", "input_manifest_key", b"input_manifest_key", "job", b"job", "model_digest", b"model_digest", "row_count", b"row_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -287,6 +885,8 @@ class ChunkLeased(_message.Message):
     CHUNK_ROWS_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    CHARGED_TOKENS_FIELD_NUMBER: _builtins.int
+    ALONE_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Job name."""
     chunk_start: _builtins.int
@@ -297,6 +897,10 @@ class ChunkLeased(_message.Message):
     """Who got it."""
     attempt: _builtins.int
     """Failed or expired leases of the chunk, plus 1; a lease given back in order does not count."""
+    charged_tokens: _builtins.int
+    """Virtual tokens charged to the tenant; settled by the actual ones."""
+    alone: _builtins.bool
+    """The chunk is suspected of killing engines and runs with nothing beside it."""
     def __init__(
         self,
         *,
@@ -305,10 +909,12 @@ class ChunkLeased(_message.Message):
         chunk_rows: _builtins.int = ...,
         worker_id: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        charged_tokens: _builtins.int = ...,
+        alone: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "chunk_rows", b"chunk_rows", "chunk_start", b"chunk_start", "job", b"job", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt", b"attempt", "charged_tokens", b"charged_tokens", "chunk_rows", b"chunk_rows", "chunk_start", b"chunk_start", "job", b"job", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,12 +930,15 @@ class PartCommitted(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     ENGINE_BUILD_FIELD_NUMBER: _builtins.int
+    BUSY_SECONDS_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Job name."""
     model_digest: _builtins.str
     """Weights that answered (hex)."""
     engine_build: _builtins.str
     """Engine that answered."""
+    busy_seconds: _builtins.float
+    """Engine-busy seconds that the part took: wall time of busy engine, shared among the chunks in it."""
     @_builtins.property
     def part(self) -> _records_pb2.PartRef:
         """The part, with its first result offset."""
@@ -341,10 +950,11 @@ class PartCommitted(_message.Message):
         part: _records_pb2.PartRef | None = ...,
         model_digest: _builtins.str = ...,
         engine_build: _builtins.str = ...,
+        busy_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_build", b"engine_build", "job", b"job", "model_digest", b"model_digest", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_seconds", b"busy_seconds", "engine_build", b"engine_build", "job", b"job", "model_digest", b"model_digest", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -361,6 +971,7 @@ class ChunkRequeued(_message.Message):
     FENCE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    READY_TIME_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Job name."""
     chunk_start: _builtins.int
@@ -371,6 +982,10 @@ class ChunkRequeued(_message.Message):
     """Why."""
     message: _builtins.str
     """The worker's words; empty on expiry."""
+    @_builtins.property
+    def ready_time(self) -> _timestamp_pb2.Timestamp:
+        """It is not leased before; unset means at once."""
+
     def __init__(
         self,
         *,
@@ -379,10 +994,11 @@ class ChunkRequeued(_message.Message):
         fence: _builtins.int = ...,
         reason: Global___RequeueReason.ValueType = ...,
         message: _builtins.str = ...,
+        ready_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ready_time", b"ready_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_start", b"chunk_start", "fence", b"fence", "job", b"job", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_start", b"chunk_start", "fence", b"fence", "job", b"job", "message", b"message", "ready_time", b"ready_time", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,11 @@ class JobSpec(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    SERVICE_CLASS_FIELD_NUMBER: _builtins.int
+    ON_DEADLINE_FIELD_NUMBER: _builtins.int
+    ESCALATION_FIELD_NUMBER: _builtins.int
+    ACCEPT_AT_RISK_FIELD_NUMBER: _builtins.int
+    RETRY_OF_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/jobs/{job}`."""
     tenant: _builtins.str
@@ -78,6 +83,14 @@ class JobSpec(_message.Message):
     """SHA-256 of the creation request without volatile fields; equal `request_id`s must agree on it."""
     traceparent: _builtins.str
     """W3C traceparent of the creating call; empty means untraced."""
+    service_class: _job_pb2.ServiceClass.ValueType
+    """Share of a busy service; UNSPECIFIED reads as STANDARD."""
+    on_deadline: _job_pb2.DeadlinePolicy.ValueType
+    """What becomes of the job at its deadline; UNSPECIFIED reads as RUN_LATE."""
+    accept_at_risk: _builtins.bool
+    """Seal the job although its deadline may not hold."""
+    retry_of: _builtins.str
+    """Job whose failed rows this one asks again; empty otherwise."""
     @_builtins.property
     def sampling(self) -> _row_pb2.SamplingParams:
         """Sampling defaults of the rows."""
@@ -89,6 +102,10 @@ class JobSpec(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The client's labels."""
+
+    @_builtins.property
+    def escalation(self) -> _job_pb2.Escalation:
+        """What the service may do by itself when the job is at risk."""
 
     def __init__(
         self,
@@ -105,10 +122,15 @@ class JobSpec(_message.Message):
         request_id: _builtins.str = ...,
         request_digest: _builtins.bytes = ...,
         traceparent: _builtins.str = ...,
+        service_class: _job_pb2.ServiceClass.ValueType = ...,
+        on_deadline: _job_pb2.DeadlinePolicy.ValueType = ...,
+        escalation: _job_pb2.Escalation | None = ...,
+        accept_at_risk: _builtins.bool = ...,
+        retry_of: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "escalation", b"escalation", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "dataset", b"dataset", "execution_mode", b"execution_mode", "labels", b"labels", "model", b"model", "name", b"name", "origin_run_id", b"origin_run_id", "request_digest", b"request_digest", "request_id", b"request_id", "sampling", b"sampling", "tenant", b"tenant", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "complete_by_time", b"complete_by_time", "dataset", b"dataset", "escalation", b"escalation", "execution_mode", b"execution_mode", "labels", b"labels", "model", b"model", "name", b"name", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "request_digest", b"request_digest", "request_id", b"request_id", "retry_of", b"retry_of", "sampling", b"sampling", "service_class", b"service_class", "tenant", b"tenant", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -125,6 +147,8 @@ class SegmentRef(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    TEXT_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Object-store key."""
     start: _builtins.int
@@ -135,6 +159,10 @@ class SegmentRef(_message.Message):
     """SHA-256 of the file."""
     size_bytes: _builtins.int
     """File size in bytes."""
+    text_bytes: _builtins.int
+    """Bytes of UTF-8 text in its prompts and messages; what prompt tokens are estimated from. 0 in old ledgers."""
+    max_output_tokens: _builtins.int
+    """Sum over its rows of the most tokens each may generate, as far as it is limited; 0 in old ledgers."""
     def __init__(
         self,
         *,
@@ -143,10 +171,12 @@ class SegmentRef(_message.Message):
         count: _builtins.int = ...,
         sha256: _builtins.bytes = ...,
         size_bytes: _builtins.int = ...,
+        text_bytes: _builtins.int = ...,
+        max_output_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "key", b"key", "sha256", b"sha256", "size_bytes", b"size_bytes", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "key", b"key", "max_output_tokens", b"max_output_tokens", "sha256", b"sha256", "size_bytes", b"size_bytes", "start", b"start", "text_bytes", b"text_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -273,6 +303,7 @@ class ModelReport(_message.Message):
     TOKENIZER_KEY_FIELD_NUMBER: _builtins.int
     TOKENIZER_SHA256_FIELD_NUMBER: _builtins.int
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
+    LOAD_SECONDS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model id."""
     state: _model_service_pb2.ModelState.ValueType
@@ -291,6 +322,8 @@ class ModelReport(_message.Message):
     """SHA-256 (hex) of that file."""
     has_chat_template: _builtins.bool
     """Whether the model has a chat template; chat rows are refused otherwise."""
+    load_seconds: _builtins.float
+    """Seconds that its last load took at this worker; 0 until measured."""
     def __init__(
         self,
         *,
@@ -303,10 +336,11 @@ class ModelReport(_message.Message):
         tokenizer_key: _builtins.str = ...,
         tokenizer_sha256: _builtins.str = ...,
         has_chat_template: _builtins.bool = ...,
+        load_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "engine_build", b"engine_build", "has_chat_template", b"has_chat_template", "max_model_len", b"max_model_len", "message", b"message", "model", b"model", "state", b"state", "tokenizer_key", b"tokenizer_key", "tokenizer_sha256", b"tokenizer_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "engine_build", b"engine_build", "has_chat_template", b"has_chat_template", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "model", b"model", "state", b"state", "tokenizer_key", b"tokenizer_key", "tokenizer_sha256", b"tokenizer_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,6 +373,16 @@ class JobRecord(_message.Message):
     ENGINE_BUILD_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     RESULT_COUNT_FIELD_NUMBER: _builtins.int
+    COMPLETE_BY_TIME_FIELD_NUMBER: _builtins.int
+    SERVICE_CLASS_FIELD_NUMBER: _builtins.int
+    ON_DEADLINE_FIELD_NUMBER: _builtins.int
+    ESCALATION_FIELD_NUMBER: _builtins.int
+    SLA_STATE_FIELD_NUMBER: _builtins.int
+    ETA_P50_TIME_FIELD_NUMBER: _builtins.int
+    ETA_P90_TIME_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    ADMITTED_AT_RISK_FIELD_NUMBER: _builtins.int
+    ESCALATED_FIELD_NUMBER: _builtins.int
     state: _job_pb2.JobState.ValueType
     """State of the job."""
     phase: _job_pb2.JobPhase.ValueType
@@ -365,6 +409,16 @@ class JobRecord(_message.Message):
     """Output dataset: the client's name, or the derived one once sealed."""
     result_count: _builtins.int
     """Rows visible in COMPLETION order."""
+    service_class: _job_pb2.ServiceClass.ValueType
+    """The class in force, without escalation."""
+    on_deadline: _job_pb2.DeadlinePolicy.ValueType
+    """The deadline policy in force."""
+    sla_state: _job_pb2.SlaState.ValueType
+    """Whether the deadline will hold."""
+    admitted_at_risk: _builtins.bool
+    """Sealed although its deadline may not hold."""
+    escalated: _builtins.bool
+    """Its class or parallelism was raised."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """The client's part."""
@@ -397,6 +451,26 @@ class JobRecord(_message.Message):
     def estimated_finish_time(self) -> _timestamp_pb2.Timestamp:
         """Expected end at the rate seen."""
 
+    @_builtins.property
+    def complete_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The deadline in force: `spec.complete_by_time`, or what an update put in its place."""
+
+    @_builtins.property
+    def escalation(self) -> _job_pb2.Escalation:
+        """The escalation policy in force."""
+
+    @_builtins.property
+    def eta_p50_time(self) -> _timestamp_pb2.Timestamp:
+        """Time by which the job ends with probability 1/2; unset until it can be told."""
+
+    @_builtins.property
+    def eta_p90_time(self) -> _timestamp_pb2.Timestamp:
+        """Time by which the job ends with probability 9/10; unset until it can be told."""
+
+    @_builtins.property
+    def pause(self) -> _job_pb2.JobPause:
+        """Why the job is paused; unset otherwise."""
+
     def __init__(
         self,
         *,
@@ -421,10 +495,20 @@ class JobRecord(_message.Message):
         engine_build: _builtins.str = ...,
         dataset: _builtins.str = ...,
         result_count: _builtins.int = ...,
+        complete_by_time: _timestamp_pb2.Timestamp | None = ...,
+        service_class: _job_pb2.ServiceClass.ValueType = ...,
+        on_deadline: _job_pb2.DeadlinePolicy.ValueType = ...,
+        escalation: _job_pb2.Escalation | None = ...,
+        sla_state: _job_pb2.SlaState.ValueType = ...,
+        eta_p50_time: _timestamp_pb2.Timestamp | None = ...,
+        eta_p90_time: _timestamp_pb2.Timestamp | None = ...,
+        pause: _job_pb2.JobPause | None = ...,
+        admitted_at_risk: _builtins.bool = ...,
+        escalated: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "estimated_finish_time", b"estimated_finish_time", "row_counts", b"row_counts", "seal_time", b"seal_time", "spec", b"spec", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "create_time", b"create_time", "end_time", b"end_time", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "pause", b"pause", "row_counts", b"row_counts", "seal_time", b"seal_time", "spec", b"spec", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "error_message", b"error_message", "error_reason", b"error_reason", "estimated_finish_time", b"estimated_finish_time", "input_data_version", b"input_data_version", "model_digest", b"model_digest", "next_offset", b"next_offset", "output_data_version", b"output_data_version", "output_manifest_key", b"output_manifest_key", "phase", b"phase", "result_count", b"result_count", "revision", b"revision", "row_counts", b"row_counts", "seal_time", b"seal_time", "spec", b"spec", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "error_message", b"error_message", "error_reason", b"error_reason", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "input_data_version", b"input_data_version", "model_digest", b"model_digest", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "output_data_version", b"output_data_version", "output_manifest_key", b"output_manifest_key", "pause", b"pause", "phase", b"phase", "result_count", b"result_count", "revision", b"revision", "row_counts", b"row_counts", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "spec", b"spec", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,8 +7,10 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tidemill.internal.v1 import ledger_pb2 as _ledger_pb2
 from tidemill.internal.v1 import records_pb2 as _records_pb2
 from tidemill.v1 import job_pb2 as _job_pb2
 from tidemill.v1 import job_service_pb2 as _job_service_pb2
@@ -35,6 +37,8 @@ class _LeaseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LeaseKind.V
     """Answer the rows of a chunk."""
     LEASE_KIND_FINALISE: _LeaseKind.ValueType  # 2
     """Close the job: give up remaining rows, write the output manifest, call `FinishJob`."""
+    LEASE_KIND_CLEANUP: _LeaseKind.ValueType  # 3
+    """Remove files of a job, call `FinishCleanup`."""
 
 class LeaseKind(_LeaseKind, metaclass=_LeaseKindEnumTypeWrapper):
     """What a lease is for."""
@@ -45,7 +49,444 @@ LEASE_KIND_CHUNK: LeaseKind.ValueType  # 1
 """Answer the rows of a chunk."""
 LEASE_KIND_FINALISE: LeaseKind.ValueType  # 2
 """Close the job: give up remaining rows, write the output manifest, call `FinishJob`."""
+LEASE_KIND_CLEANUP: LeaseKind.ValueType  # 3
+"""Remove files of a job, call `FinishCleanup`."""
 Global___LeaseKind: _TypeAlias = LeaseKind  # noqa: Y015
+
+@_typing.final
+class FinishCleanupRequest(_message.Message):
+    """Request of `FinishCleanup`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    files: _builtins.int
+    """Number of files removed."""
+    @_builtins.property
+    def lease(self) -> Global___LeaseKey:
+        """The CLEANUP lease."""
+
+    def __init__(
+        self,
+        *,
+        lease: Global___LeaseKey | None = ...,
+        files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishCleanupRequest: _TypeAlias = FinishCleanupRequest  # noqa: Y015
+
+@_typing.final
+class FinishCleanupResponse(_message.Message):
+    """Answer of `FinishCleanup`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishCleanupResponse: _TypeAlias = FinishCleanupResponse  # noqa: Y015
+
+@_typing.final
+class PauseJobRequest(_message.Message):
+    """Request of `PauseJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseJobRequest: _TypeAlias = PauseJobRequest  # noqa: Y015
+
+@_typing.final
+class ResumeJobRequest(_message.Message):
+    """Request of `ResumeJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeJobRequest: _TypeAlias = ResumeJobRequest  # noqa: Y015
+
+@_typing.final
+class UpdateJobRequest(_message.Message):
+    """Request of `UpdateJob`: what is set changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    COMPLETE_BY_TIME_FIELD_NUMBER: _builtins.int
+    SERVICE_CLASS_FIELD_NUMBER: _builtins.int
+    ON_DEADLINE_FIELD_NUMBER: _builtins.int
+    ESCALATION_FIELD_NUMBER: _builtins.int
+    ACCEPT_AT_RISK_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    service_class: _job_pb2.ServiceClass.ValueType
+    """The new class."""
+    on_deadline: _job_pb2.DeadlinePolicy.ValueType
+    """The new deadline policy."""
+    accept_at_risk: _builtins.bool
+    """Accept a deadline that may not hold."""
+    @_builtins.property
+    def complete_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The new deadline."""
+
+    @_builtins.property
+    def escalation(self) -> _job_pb2.Escalation:
+        """The new escalation policy."""
+
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        complete_by_time: _timestamp_pb2.Timestamp | None = ...,
+        service_class: _job_pb2.ServiceClass.ValueType | None = ...,
+        on_deadline: _job_pb2.DeadlinePolicy.ValueType | None = ...,
+        escalation: _job_pb2.Escalation | None = ...,
+        accept_at_risk: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_at_risk", b"_accept_at_risk", "_on_deadline", b"_on_deadline", "_service_class", b"_service_class", "accept_at_risk", b"accept_at_risk", "complete_by_time", b"complete_by_time", "escalation", b"escalation", "on_deadline", b"on_deadline", "service_class", b"service_class"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_at_risk", b"_accept_at_risk", "_on_deadline", b"_on_deadline", "_service_class", b"_service_class", "accept_at_risk", b"accept_at_risk", "complete_by_time", b"complete_by_time", "escalation", b"escalation", "job", b"job", "on_deadline", b"on_deadline", "service_class", b"service_class"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accept_at_risk: _TypeAlias = _typing.Literal["accept_at_risk"]  # noqa: Y015
+    _WhichOneofArgType__accept_at_risk: _TypeAlias = _typing.Literal["_accept_at_risk", b"_accept_at_risk"]  # noqa: Y015
+    _WhichOneofReturnType__on_deadline: _TypeAlias = _typing.Literal["on_deadline"]  # noqa: Y015
+    _WhichOneofArgType__on_deadline: _TypeAlias = _typing.Literal["_on_deadline", b"_on_deadline"]  # noqa: Y015
+    _WhichOneofReturnType__service_class: _TypeAlias = _typing.Literal["service_class"]  # noqa: Y015
+    _WhichOneofArgType__service_class: _TypeAlias = _typing.Literal["_service_class", b"_service_class"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accept_at_risk) -> _WhichOneofReturnType__accept_at_risk | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_deadline) -> _WhichOneofReturnType__on_deadline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__service_class) -> _WhichOneofReturnType__service_class | None: ...
+
+Global___UpdateJobRequest: _TypeAlias = UpdateJobRequest  # noqa: Y015
+
+@_typing.final
+class DeleteJobRequest(_message.Message):
+    """Request of `DeleteJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
+
+@_typing.final
+class DeleteJobResponse(_message.Message):
+    """Answer of `DeleteJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """When the data is removed."""
+
+    def __init__(
+        self,
+        *,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["purge_time", b"purge_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purge_time", b"purge_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteJobResponse: _TypeAlias = DeleteJobResponse  # noqa: Y015
+
+@_typing.final
+class EstimateJobRequest(_message.Message):
+    """Request of `EstimateJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_PER_ROW_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_PER_ROW_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """A job that exists, as it stands; empty to imagine one."""
+    row_count: _builtins.int
+    """Number of rows."""
+    prompt_tokens_per_row: _builtins.int
+    """Mean tokens of a prompt; 0 takes the default."""
+    output_tokens_per_row: _builtins.int
+    """Mean tokens of an answer; 0 takes what the model's jobs have taken."""
+    @_builtins.property
+    def spec(self) -> _records_pb2.JobSpec:
+        """The job to imagine; with `job` set, ignored."""
+
+    def __init__(
+        self,
+        *,
+        spec: _records_pb2.JobSpec | None = ...,
+        job: _builtins.str = ...,
+        row_count: _builtins.int = ...,
+        prompt_tokens_per_row: _builtins.int = ...,
+        output_tokens_per_row: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "output_tokens_per_row", b"output_tokens_per_row", "prompt_tokens_per_row", b"prompt_tokens_per_row", "row_count", b"row_count", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateJobRequest: _TypeAlias = EstimateJobRequest  # noqa: Y015
+
+@_typing.final
+class EstimateJobResponse(_message.Message):
+    """Answer of `EstimateJob`; the fields of the public one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def estimate(self) -> _job_service_pb2.EstimateJobResponse:
+        """The estimate."""
+
+    def __init__(
+        self,
+        *,
+        estimate: _job_service_pb2.EstimateJobResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateJobResponse: _TypeAlias = EstimateJobResponse  # noqa: Y015
+
+@_typing.final
+class ExplainJobRequest(_message.Message):
+    """Request of `ExplainJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobRequest: _TypeAlias = ExplainJobRequest  # noqa: Y015
+
+@_typing.final
+class ExplainJobResponse(_message.Message):
+    """Answer of `ExplainJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _records_pb2.JobRecord:
+        """The job."""
+
+    @_builtins.property
+    def explanation(self) -> _job_service_pb2.ExplainJobResponse:
+        """The rest of the public answer; its `job` is unset."""
+
+    def __init__(
+        self,
+        *,
+        job: _records_pb2.JobRecord | None = ...,
+        explanation: _job_service_pb2.ExplainJobResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobResponse: _TypeAlias = ExplainJobResponse  # noqa: Y015
+
+@_typing.final
+class RequeueChunkRequest(_message.Message):
+    """Request of `RequeueChunk`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    ROW_INDEX_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    row_index: _builtins.int
+    """Any row of the chunk."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        row_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "row_index", b"row_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeueChunkRequest: _TypeAlias = RequeueChunkRequest  # noqa: Y015
+
+@_typing.final
+class ForceFailJobRequest(_message.Message):
+    """Request of `ForceFailJob`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """Job name."""
+    message: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForceFailJobRequest: _TypeAlias = ForceFailJobRequest  # noqa: Y015
+
+@_typing.final
+class ChangeModelRequest(_message.Message):
+    """Request of `ChangeModel`: what is set changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model id."""
+    drained: _builtins.bool
+    """Give it no new lease."""
+    pinned: _builtins.bool
+    """Keep it loaded."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        drained: _builtins.bool | None = ...,
+        pinned: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_drained", b"_drained", "_pinned", b"_pinned", "drained", b"drained", "pinned", b"pinned"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drained", b"_drained", "_pinned", b"_pinned", "drained", b"drained", "model", b"model", "pinned", b"pinned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__drained: _TypeAlias = _typing.Literal["drained"]  # noqa: Y015
+    _WhichOneofArgType__drained: _TypeAlias = _typing.Literal["_drained", b"_drained"]  # noqa: Y015
+    _WhichOneofReturnType__pinned: _TypeAlias = _typing.Literal["pinned"]  # noqa: Y015
+    _WhichOneofArgType__pinned: _TypeAlias = _typing.Literal["_pinned", b"_pinned"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drained) -> _WhichOneofReturnType__drained | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pinned) -> _WhichOneofReturnType__pinned | None: ...
+
+Global___ChangeModelRequest: _TypeAlias = ChangeModelRequest  # noqa: Y015
+
+@_typing.final
+class ModelStatus(_message.Message):
+    """What the scheduler knows of a model beside the workers' reports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    CHUNKS_LEASED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model id."""
+    drained: _builtins.bool
+    """It gets no new lease."""
+    pinned: _builtins.bool
+    """It stays loaded."""
+    tokens_per_second: _builtins.float
+    """Tokens per second of busy engine, over the latest commits; 0 until measured."""
+    chunks_leased: _builtins.int
+    """Its chunks at workers."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        drained: _builtins.bool = ...,
+        pinned: _builtins.bool = ...,
+        tokens_per_second: _builtins.float = ...,
+        chunks_leased: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_leased", b"chunks_leased", "drained", b"drained", "model", b"model", "pinned", b"pinned", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelStatus: _TypeAlias = ModelStatus  # noqa: Y015
 
 @_typing.final
 class CreateJobRequest(_message.Message):
@@ -626,6 +1067,7 @@ class ListModelsResponse(_message.Message):
 
     MODELS_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
+    STATUSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.ModelReport]:
         """One entry a model: the report of the worker in the best state."""
@@ -634,15 +1076,20 @@ class ListModelsResponse(_message.Message):
     def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Live workers that offer each, in the same order."""
 
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStatus]:
+        """What the scheduler knows of each, in the same order."""
+
     def __init__(
         self,
         *,
         models: _abc.Iterable[_records_pb2.ModelReport] | None = ...,
         workers: _abc.Iterable[_builtins.int] | None = ...,
+        statuses: _abc.Iterable[Global___ModelStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "statuses", b"statuses", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -739,6 +1186,10 @@ class Lease(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     ERROR_REASON_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    ALONE_FIELD_NUMBER: _builtins.int
+    CONDEMNED_BITMAP_FIELD_NUMBER: _builtins.int
+    CLEANUP_FIELD_NUMBER: _builtins.int
     kind: Global___LeaseKind.ValueType
     """Chunk or closing task."""
     fence: _builtins.int
@@ -765,6 +1216,14 @@ class Lease(_message.Message):
     """FINALISE: reason and words of a failure."""
     error_message: _builtins.str
     """FINALISE: the failure in words."""
+    model_digest: _builtins.str
+    """CHUNK: weights (hex) that have to answer; empty means any."""
+    alone: _builtins.bool
+    """CHUNK: run it with nothing beside it in the engine."""
+    condemned_bitmap: _builtins.bytes
+    """CHUNK: rows to commit as failed with `WORKER_CRASHED` without running them, as in `PartRef.row_bitmap`; empty when none."""
+    cleanup: _ledger_pb2.CleanupKind.ValueType
+    """CLEANUP: what to remove."""
     @_builtins.property
     def spec(self) -> _records_pb2.JobSpec:
         """The job."""
@@ -801,10 +1260,14 @@ class Lease(_message.Message):
         dataset: _builtins.str = ...,
         error_reason: _builtins.str = ...,
         error_message: _builtins.str = ...,
+        model_digest: _builtins.str = ...,
+        alone: _builtins.bool = ...,
+        condemned_bitmap: _builtins.bytes = ...,
+        cleanup: _ledger_pb2.CleanupKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "chunk_rows", b"chunk_rows", "chunk_start", b"chunk_start", "dataset", b"dataset", "done_bitmap", b"done_bitmap", "error_message", b"error_message", "error_reason", b"error_reason", "fence", b"fence", "input_data_version", b"input_data_version", "input_manifest_key", b"input_manifest_key", "kind", b"kind", "outcome", b"outcome", "remainders", b"remainders", "row_count", b"row_count", "segments", b"segments", "spec", b"spec", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt", b"attempt", "chunk_rows", b"chunk_rows", "chunk_start", b"chunk_start", "cleanup", b"cleanup", "condemned_bitmap", b"condemned_bitmap", "dataset", b"dataset", "done_bitmap", b"done_bitmap", "error_message", b"error_message", "error_reason", b"error_reason", "fence", b"fence", "input_data_version", b"input_data_version", "input_manifest_key", b"input_manifest_key", "kind", b"kind", "model_digest", b"model_digest", "outcome", b"outcome", "remainders", b"remainders", "row_count", b"row_count", "segments", b"segments", "spec", b"spec", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -817,18 +1280,30 @@ class LeaseChunksResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASES_FIELD_NUMBER: _builtins.int
+    PINNED_MODELS_FIELD_NUMBER: _builtins.int
+    DRAINED_MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
         """Work for the caller; empty when the wait passed."""
+
+    @_builtins.property
+    def pinned_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models to load and keep loaded."""
+
+    @_builtins.property
+    def drained_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models to unload once their chunks are done."""
 
     def __init__(
         self,
         *,
         leases: _abc.Iterable[Global___Lease] | None = ...,
+        pinned_models: _abc.Iterable[_builtins.str] | None = ...,
+        drained_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drained_models", b"drained_models", "leases", b"leases", "pinned_models", b"pinned_models"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -901,18 +1376,36 @@ class ExtendLeasesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VOID_FIELD_NUMBER: _builtins.int
+    STOPPING_FIELD_NUMBER: _builtins.int
+    PINNED_MODELS_FIELD_NUMBER: _builtins.int
+    DRAINED_MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def void(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseKey]:
         """Leases among the request's that are void: abort their rows at the engine, commit nothing."""
+
+    @_builtins.property
+    def stopping(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseKey]:
+        """Leases among the request's that become void in a moment: abort their rows at the engine, commit what is done."""
+
+    @_builtins.property
+    def pinned_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models to load and keep loaded."""
+
+    @_builtins.property
+    def drained_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models to unload once their chunks are done."""
 
     def __init__(
         self,
         *,
         void: _abc.Iterable[Global___LeaseKey] | None = ...,
+        stopping: _abc.Iterable[Global___LeaseKey] | None = ...,
+        pinned_models: _abc.Iterable[_builtins.str] | None = ...,
+        drained_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["void", b"void"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drained_models", b"drained_models", "pinned_models", b"pinned_models", "stopping", b"stopping", "void", b"void"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -928,12 +1421,15 @@ class CommitPartRequest(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     ENGINE_BUILD_FIELD_NUMBER: _builtins.int
+    BUSY_SECONDS_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Job name."""
     model_digest: _builtins.str
     """Weights that answered (hex)."""
     engine_build: _builtins.str
     """Engine that answered."""
+    busy_seconds: _builtins.float
+    """Engine-busy seconds that the part took: wall time of busy engine, shared among the chunks in it."""
     @_builtins.property
     def part(self) -> _records_pb2.PartRef:
         """The part; `first_result_offset` is ignored. Under a FINALISE fence it gives up rows of a remainder."""
@@ -945,10 +1441,11 @@ class CommitPartRequest(_message.Message):
         part: _records_pb2.PartRef | None = ...,
         model_digest: _builtins.str = ...,
         engine_build: _builtins.str = ...,
+        busy_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_build", b"engine_build", "job", b"job", "model_digest", b"model_digest", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_seconds", b"busy_seconds", "engine_build", b"engine_build", "job", b"job", "model_digest", b"model_digest", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -990,12 +1487,15 @@ class ReleaseLeaseRequest(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     FATAL_REASON_FIELD_NUMBER: _builtins.int
+    ENGINE_DIED_FIELD_NUMBER: _builtins.int
     failed: _builtins.bool
     """The worker failed at it (counts as an attempt); else it gives it back in order."""
     message: _builtins.str
     """The worker's words."""
     fatal_reason: _builtins.str
     """The failure cannot be cured by another attempt, such as changed weights: the job fails with this UPPER_SNAKE reason."""
+    engine_died: _builtins.bool
+    """The engine died with rows of the lease inside: the chunk is a suspect."""
     @_builtins.property
     def lease(self) -> Global___LeaseKey:
         """The lease."""
@@ -1007,10 +1507,11 @@ class ReleaseLeaseRequest(_message.Message):
         failed: _builtins.bool = ...,
         message: _builtins.str = ...,
         fatal_reason: _builtins.str = ...,
+        engine_died: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "fatal_reason", b"fatal_reason", "lease", b"lease", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_died", b"engine_died", "failed", b"failed", "fatal_reason", b"fatal_reason", "lease", b"lease", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

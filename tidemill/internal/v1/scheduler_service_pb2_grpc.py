@@ -121,6 +121,56 @@ class SchedulerServiceStub:
                 request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.FinishJobRequest.SerializeToString,
                 response_deserializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
                 _registered_method=True)
+        self.FinishCleanup = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/FinishCleanup',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.FinishCleanupRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.FinishCleanupResponse.FromString,
+                _registered_method=True)
+        self.PauseJob = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/PauseJob',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.PauseJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+                _registered_method=True)
+        self.ResumeJob = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/ResumeJob',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ResumeJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+                _registered_method=True)
+        self.UpdateJob = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/UpdateJob',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.UpdateJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+                _registered_method=True)
+        self.DeleteJob = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/DeleteJob',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.DeleteJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.DeleteJobResponse.FromString,
+                _registered_method=True)
+        self.EstimateJob = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/EstimateJob',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.EstimateJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.EstimateJobResponse.FromString,
+                _registered_method=True)
+        self.ExplainJob = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/ExplainJob',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainJobResponse.FromString,
+                _registered_method=True)
+        self.RequeueChunk = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/RequeueChunk',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.RequeueChunkRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+                _registered_method=True)
+        self.ForceFailJob = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/ForceFailJob',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ForceFailJobRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+                _registered_method=True)
+        self.ChangeModel = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/ChangeModel',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ChangeModelRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ModelStatus.FromString,
+                _registered_method=True)
 
 
 class SchedulerServiceServicer:
@@ -246,6 +296,76 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FinishCleanup(self, request, context):
+        """Ends a cleanup task.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseJob(self, request, context):
+        """Gives a job no more leases until it is resumed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeJob(self, request, context):
+        """Lets a paused job go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateJob(self, request, context):
+        """Changes a job's deadline, class or policies.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteJob(self, request, context):
+        """Hides a terminal job; its data goes a day later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EstimateJob(self, request, context):
+        """Says what a job would cost and when it would end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainJob(self, request, context):
+        """Says what a job waits for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequeueChunk(self, request, context):
+        """Takes a chunk from its worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForceFailJob(self, request, context):
+        """Ends a job as FAILED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeModel(self, request, context):
+        """Drains, undrains, pins or unpins a model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -333,6 +453,56 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.FinishJob,
                     request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.FinishJobRequest.FromString,
                     response_serializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.SerializeToString,
+            ),
+            'FinishCleanup': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishCleanup,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.FinishCleanupRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.FinishCleanupResponse.SerializeToString,
+            ),
+            'PauseJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseJob,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.PauseJobRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.SerializeToString,
+            ),
+            'ResumeJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeJob,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ResumeJobRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.SerializeToString,
+            ),
+            'UpdateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateJob,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.UpdateJobRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.SerializeToString,
+            ),
+            'DeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteJob,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.DeleteJobRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.DeleteJobResponse.SerializeToString,
+            ),
+            'EstimateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateJob,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.EstimateJobRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.EstimateJobResponse.SerializeToString,
+            ),
+            'ExplainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainJob,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainJobRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainJobResponse.SerializeToString,
+            ),
+            'RequeueChunk': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueChunk,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.RequeueChunkRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.SerializeToString,
+            ),
+            'ForceFailJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForceFailJob,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ForceFailJobRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.SerializeToString,
+            ),
+            'ChangeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeModel,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ChangeModelRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ModelStatus.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -795,6 +965,276 @@ class SchedulerService:
             '/tidemill.internal.v1.SchedulerService/FinishJob',
             tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.FinishJobRequest.SerializeToString,
             tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishCleanup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/FinishCleanup',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.FinishCleanupRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.FinishCleanupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/PauseJob',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.PauseJobRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/ResumeJob',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ResumeJobRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/UpdateJob',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.UpdateJobRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/DeleteJob',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.DeleteJobRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.DeleteJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/EstimateJob',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.EstimateJobRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.EstimateJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/ExplainJob',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainJobRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ExplainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueChunk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/RequeueChunk',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.RequeueChunkRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForceFailJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/ForceFailJob',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ForceFailJobRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_records__pb2.JobRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/ChangeModel',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ChangeModelRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ModelStatus.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,6 +68,26 @@ class SchedulerServiceStub:
     """Gives a lease back."""
     FinishJob: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.FinishJobRequest, _records_pb2.JobRecord]
     """Ends the closing task: the job becomes terminal."""
+    FinishCleanup: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.FinishCleanupRequest, _scheduler_service_pb2.FinishCleanupResponse]
+    """Ends a cleanup task."""
+    PauseJob: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.PauseJobRequest, _records_pb2.JobRecord]
+    """Gives a job no more leases until it is resumed."""
+    ResumeJob: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ResumeJobRequest, _records_pb2.JobRecord]
+    """Lets a paused job go on."""
+    UpdateJob: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.UpdateJobRequest, _records_pb2.JobRecord]
+    """Changes a job's deadline, class or policies."""
+    DeleteJob: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.DeleteJobRequest, _scheduler_service_pb2.DeleteJobResponse]
+    """Hides a terminal job; its data goes a day later."""
+    EstimateJob: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.EstimateJobRequest, _scheduler_service_pb2.EstimateJobResponse]
+    """Says what a job would cost and when it would end."""
+    ExplainJob: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ExplainJobRequest, _scheduler_service_pb2.ExplainJobResponse]
+    """Says what a job waits for."""
+    RequeueChunk: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.RequeueChunkRequest, _records_pb2.JobRecord]
+    """Takes a chunk from its worker."""
+    ForceFailJob: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ForceFailJobRequest, _records_pb2.JobRecord]
+    """Ends a job as FAILED."""
+    ChangeModel: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ChangeModelRequest, _scheduler_service_pb2.ModelStatus]
+    """Drains, undrains, pins or unpins a model."""
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
@@ -108,6 +128,26 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Gives a lease back."""
     FinishJob: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.FinishJobRequest, _records_pb2.JobRecord]  # type: ignore[assignment]
     """Ends the closing task: the job becomes terminal."""
+    FinishCleanup: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.FinishCleanupRequest, _scheduler_service_pb2.FinishCleanupResponse]  # type: ignore[assignment]
+    """Ends a cleanup task."""
+    PauseJob: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.PauseJobRequest, _records_pb2.JobRecord]  # type: ignore[assignment]
+    """Gives a job no more leases until it is resumed."""
+    ResumeJob: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ResumeJobRequest, _records_pb2.JobRecord]  # type: ignore[assignment]
+    """Lets a paused job go on."""
+    UpdateJob: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.UpdateJobRequest, _records_pb2.JobRecord]  # type: ignore[assignment]
+    """Changes a job's deadline, class or policies."""
+    DeleteJob: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.DeleteJobRequest, _scheduler_service_pb2.DeleteJobResponse]  # type: ignore[assignment]
+    """Hides a terminal job; its data goes a day later."""
+    EstimateJob: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.EstimateJobRequest, _scheduler_service_pb2.EstimateJobResponse]  # type: ignore[assignment]
+    """Says what a job would cost and when it would end."""
+    ExplainJob: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ExplainJobRequest, _scheduler_service_pb2.ExplainJobResponse]  # type: ignore[assignment]
+    """Says what a job waits for."""
+    RequeueChunk: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.RequeueChunkRequest, _records_pb2.JobRecord]  # type: ignore[assignment]
+    """Takes a chunk from its worker."""
+    ForceFailJob: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ForceFailJobRequest, _records_pb2.JobRecord]  # type: ignore[assignment]
+    """Ends a job as FAILED."""
+    ChangeModel: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ChangeModelRequest, _scheduler_service_pb2.ModelStatus]  # type: ignore[assignment]
+    """Drains, undrains, pins or unpins a model."""
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The scheduler as gateways and workers see it. Rows never pass through it."""
@@ -247,5 +287,85 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_records_pb2.JobRecord, _abc.Awaitable[_records_pb2.JobRecord]]:
         """Ends the closing task: the job becomes terminal."""
+
+    @_abc_1.abstractmethod
+    def FinishCleanup(
+        self,
+        request: _scheduler_service_pb2.FinishCleanupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.FinishCleanupResponse, _abc.Awaitable[_scheduler_service_pb2.FinishCleanupResponse]]:
+        """Ends a cleanup task."""
+
+    @_abc_1.abstractmethod
+    def PauseJob(
+        self,
+        request: _scheduler_service_pb2.PauseJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_records_pb2.JobRecord, _abc.Awaitable[_records_pb2.JobRecord]]:
+        """Gives a job no more leases until it is resumed."""
+
+    @_abc_1.abstractmethod
+    def ResumeJob(
+        self,
+        request: _scheduler_service_pb2.ResumeJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_records_pb2.JobRecord, _abc.Awaitable[_records_pb2.JobRecord]]:
+        """Lets a paused job go on."""
+
+    @_abc_1.abstractmethod
+    def UpdateJob(
+        self,
+        request: _scheduler_service_pb2.UpdateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_records_pb2.JobRecord, _abc.Awaitable[_records_pb2.JobRecord]]:
+        """Changes a job's deadline, class or policies."""
+
+    @_abc_1.abstractmethod
+    def DeleteJob(
+        self,
+        request: _scheduler_service_pb2.DeleteJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.DeleteJobResponse, _abc.Awaitable[_scheduler_service_pb2.DeleteJobResponse]]:
+        """Hides a terminal job; its data goes a day later."""
+
+    @_abc_1.abstractmethod
+    def EstimateJob(
+        self,
+        request: _scheduler_service_pb2.EstimateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.EstimateJobResponse, _abc.Awaitable[_scheduler_service_pb2.EstimateJobResponse]]:
+        """Says what a job would cost and when it would end."""
+
+    @_abc_1.abstractmethod
+    def ExplainJob(
+        self,
+        request: _scheduler_service_pb2.ExplainJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.ExplainJobResponse, _abc.Awaitable[_scheduler_service_pb2.ExplainJobResponse]]:
+        """Says what a job waits for."""
+
+    @_abc_1.abstractmethod
+    def RequeueChunk(
+        self,
+        request: _scheduler_service_pb2.RequeueChunkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_records_pb2.JobRecord, _abc.Awaitable[_records_pb2.JobRecord]]:
+        """Takes a chunk from its worker."""
+
+    @_abc_1.abstractmethod
+    def ForceFailJob(
+        self,
+        request: _scheduler_service_pb2.ForceFailJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_records_pb2.JobRecord, _abc.Awaitable[_records_pb2.JobRecord]]:
+        """Ends a job as FAILED."""
+
+    @_abc_1.abstractmethod
+    def ChangeModel(
+        self,
+        request: _scheduler_service_pb2.ChangeModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.ModelStatus, _abc.Awaitable[_scheduler_service_pb2.ModelStatus]]:
+        """Drains, undrains, pins or unpins a model."""
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
