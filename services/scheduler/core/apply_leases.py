@@ -4,6 +4,8 @@ from bisect import bisect_left, insort
 from dataclasses import replace
 
 from services.scheduler.core.codec import part_of
+from services.scheduler.core.estimates import expected_row_tokens, model_pace
+from services.scheduler.core.paces import learn
 from services.scheduler.core.records import Chunk, Job, Lease, LeaseKind, Pace, Part
 from services.scheduler.core.state import State
 from tidemill import rowset
@@ -53,10 +55,14 @@ def part_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
     state.part_of[part.fence, part.part_number] = (job.name, part)
     lease = state.leases[part.fence]
     _mark_done(state, job, part, lease)
+    pace = state.paces[job.model] = learn(model_pace(state, job.model), job, part, committed.busy_seconds)
+    job = replace(job, tally=job.tally + part.tally)
+    row_tokens, row_tokens_p90 = expected_row_tokens(pace, job)
     state.put(
         replace(
             job,
-            tally=job.tally + part.tally,
+            row_tokens=row_tokens,
+            row_tokens_p90=row_tokens_p90,
             pace=_pace(job.pace, state.time_ns, part.row_count),
             leased_rows=job.leased_rows - (part.row_count if lease.kind is LeaseKind.CHUNK else 0),
             model_digest=job.model_digest or committed.model_digest,

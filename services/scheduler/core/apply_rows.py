@@ -3,6 +3,7 @@
 from bisect import insort
 from dataclasses import replace
 
+from services.scheduler.core.estimates import expected_row_tokens, model_pace
 from services.scheduler.core.records import Completion, Job, Seal, Segment, Terms
 from services.scheduler.core.state import State
 from services.scheduler.core.times import from_timestamp
@@ -76,6 +77,14 @@ def job_sealed(state: State, event: ledger_pb2.LedgerEvent) -> None:
         time_ns=state.time_ns,
     )
     job = replace(state.jobs[sealed.job], state=job_pb2.JOB_STATE_QUEUED, seal=seal, revision=event.sequence)
+    row_tokens, row_tokens_p90 = expected_row_tokens(model_pace(state, job.model), job)
+    job = replace(
+        job,
+        row_tokens=row_tokens,
+        row_tokens_p90=row_tokens_p90,
+        admitted_at_risk=sealed.admitted_at_risk,
+        pinned_digest=sealed.model_digest,
+    )
     state.put(job)
     del state.receiving[job.name]
     insort(

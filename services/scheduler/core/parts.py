@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from services.scheduler.core.checks import find_job, require_key
+from services.scheduler.core.checks import find_job, require, require_key
 from services.scheduler.core.codec import part_message, part_of
 from services.scheduler.core.endings import stale_fence, succeeded
 from services.scheduler.core.records import Chunk, Job, Lease, LeaseKind, Part, Tally
@@ -14,6 +14,8 @@ from tidemill.internal.v1 import ledger_pb2, scheduler_service_pb2
 from tidemill.v1 import job_pb2
 
 Events = list[ledger_pb2.LedgerEvent]
+
+MAX_BUSY_SECONDS = 1e7
 
 _GIVEN_UP_AS = {
     job_pb2.JOB_STATE_CANCELLED: "cancelled",
@@ -41,12 +43,14 @@ def commit_part(state: State, request: scheduler_service_pb2.CommitPartRequest) 
     chunk = _chunk_under(state, job, lease, part)
     _check_part(job, lease, chunk, part)
     require_key(part.key, job.name, "output", "part.key")
+    require(0 <= request.busy_seconds < MAX_BUSY_SECONDS, "busy_seconds", f"must be 0 to {MAX_BUSY_SECONDS:.0f}")
     placed = replace(part, first_result_offset=job.results)
     committed = ledger_pb2.PartCommitted(
         job=job.name,
         part=part_message(placed),
         model_digest=request.model_digest,
         engine_build=request.engine_build,
+        busy_seconds=request.busy_seconds,
     )
     events = [ledger_pb2.LedgerEvent(part_committed=committed)]
     last = lease.kind is LeaseKind.CHUNK and job.results + part.row_count == job.end

@@ -200,6 +200,8 @@ class Job:
         raised_class: the class after escalation; UNSPECIFIED without one.
         parallelism: factor on the cap of the job's leases, above 1 after escalation.
         text_bytes: sum over the input segments; so is `max_output_tokens`.
+        row_tokens: expected tokens of a row without a result, and at the 90th percentile; 0 until sealed.
+        promised_ns: when the first ETA was made, and what it was, at the 50th and 90th percentile; 0 until then.
         admitted_at_risk: sealed although the deadline may not hold.
         pinned_digest: weights (hex) that have to answer; empty means any.
         revision: ledger sequence of the last event about the job.
@@ -240,6 +242,11 @@ class Job:
     parallelism: int = 1
     text_bytes: int = 0
     max_output_tokens: int = 0
+    row_tokens: int = 0
+    row_tokens_p90: int = 0
+    promised_ns: int = 0
+    promised_p50_ns: int = 0
+    promised_p90_ns: int = 0
     admitted_at_risk: bool = False
     pinned_digest: str = ""
 

@@ -9,6 +9,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
 from services.scheduler.core.indices import Counts, InFlight, ReadyJobs
+from services.scheduler.core.paces import ModelPace
 from services.scheduler.core.records import Chunk, Completion, Job, JobState, Lease, Part, Segment
 
 PartKey = tuple[int, int]
@@ -44,6 +45,7 @@ class State:
         receiving: create time of unsealed jobs, oldest first.
         in_flight: leased chunks as the caps see them.
         feed: completion entries by tenant, by sequence.
+        paces: what commits taught, by model.
     """
 
     sequence: int = 0
@@ -64,6 +66,7 @@ class State:
     receiving: dict[str, int] = field(default_factory=dict[str, int])
     in_flight: InFlight = field(default_factory=InFlight)
     feed: dict[str, list[Completion]] = field(default_factory=dict[str, list[Completion]])
+    paces: dict[str, ModelPace] = field(default_factory=dict[str, ModelPace])
 
     def put(self, job: Job) -> None:
         """Store `job` in place of its predecessor and bring the indices by state up to date."""
