@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from services.scheduler.core.records import ServiceClass
+from tidemill.v1 import job_pb2
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -11,6 +14,11 @@ class Limits:
         chunk_rows: most rows of a chunk.
         max_leases: most leased chunks at a time; the other three bound them by tenant, model and job.
         max_attempts: after so many expired or failed leases of one chunk its job fails.
+        chunk_seconds: engine-seconds that a chunk is cut to.
+        urgent_slack: a job is urgent once its slack is below this share of its window (theta).
+        urgent_weight, standard_weight, flex_weight: shares of the service classes.
+        owed_seconds: engine-seconds that another tenant may be owed before a worker leaves its model (Q).
+        admission_headroom: share of the capacity that admission promises to nobody.
     """
 
     chunk_rows: int = 2048
@@ -19,3 +27,16 @@ class Limits:
     max_leases_per_model: int = 32
     max_leases_per_job: int = 16
     max_attempts: int = 5
+    chunk_seconds: float = 60.0
+    urgent_slack: float = 0.1
+    urgent_weight: float = 4.0
+    standard_weight: float = 2.0
+    flex_weight: float = 1.0
+    owed_seconds: float = 300.0
+    admission_headroom: float = 0.1
+
+    def weight(self, service_class: ServiceClass) -> float:
+        """Share of a class; UNSPECIFIED reads as STANDARD."""
+        if service_class == job_pb2.SERVICE_CLASS_URGENT:
+            return self.urgent_weight
+        return self.flex_weight if service_class == job_pb2.SERVICE_CLASS_FLEX else self.standard_weight

@@ -8,6 +8,7 @@ the tests compare every index with a recount.
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
+from services.scheduler.core.demand import Demand
 from services.scheduler.core.indices import Counts, InFlight, ReadyJobs
 from services.scheduler.core.paces import ModelPace
 from services.scheduler.core.records import Chunk, Completion, Job, JobState, Lease, Part, Segment
@@ -46,6 +47,7 @@ class State:
         in_flight: leased chunks as the caps see them.
         feed: completion entries by tenant, by sequence.
         paces: what commits taught, by model.
+        demand: tokens that open jobs still need, by deadline.
     """
 
     sequence: int = 0
@@ -67,6 +69,7 @@ class State:
     in_flight: InFlight = field(default_factory=InFlight)
     feed: dict[str, list[Completion]] = field(default_factory=dict[str, list[Completion]])
     paces: dict[str, ModelPace] = field(default_factory=dict[str, ModelPace])
+    demand: Demand = field(default_factory=Demand)
 
     def put(self, job: Job) -> None:
         """Store `job` in place of its predecessor and bring the indices by state up to date."""
@@ -75,6 +78,7 @@ class State:
         if before is None or before.state != job.state:
             self._move(before, job)
         self.ready.set(job, self._leasable(job))
+        self.demand.set(job)
 
     def _move(self, before: Job | None, job: Job) -> None:
         if before is not None:

@@ -1,0 +1,110 @@
+"""Whether a deadline can be promised: every firm deadline, and the new one, must hold when work runs in their order.
+
+The check is that of earliest-deadline-first on the capacity there is: for each deadline, the work due by then must fit
+into the time until then, at the 90th percentile, with model loads and a headroom taken off. A job of a model whose rate
+nobody knows yet is taken without a promise about its end.
+"""
+
+from dataclasses import dataclass
+
+from services.scheduler.core.demand import STEP_NS
+from services.scheduler.core.estimates import model_pace, rate_spread
+from services.scheduler.core.prospects import Backlog, Eta, Rates, Work
+from services.scheduler.core.times import SECOND, to_timestamp
+from tidemill.errors import Reason, TidemillError
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What admission thinks of a piece of work.
+
+    Attributes:
+        feasible: its deadline and all firm ones hold; True as well where `eta` is None.
+        earliest_ns: the earliest deadline that would be feasible; 0 where that cannot be told.
+        eta: its likely end; None where it cannot be told.
+    """
+
+    feasible: bool
+    earliest_ns: int
+    eta: Eta | None
+
+
+def judge(backlog: Backlog, work: Work) -> Verdict:
+    """Judge work that is not among the firm claims yet."""
+    eta = backlog.eta(work)
+    if eta is None:
+        return Verdict(True, 0, None)
+    earliest = max(_earliest(backlog, work, None), _earliest(backlog, work, work.model), _alone(backlog, work))
+    return Verdict(earliest <= work.deadline_ns, earliest, eta)
+
+
+def _alone(backlog: Backlog, work: Work) -> int:
+    """No deadline is earlier than what the job takes with all engines to itself."""
+    limits, capacity = backlog.limits, backlog.capacity
+    own = _tokens_seconds(backlog, work)
+    width = min(capacity.by_model[work.model], limits.max_leases_per_job, max(1.0, own / limits.chunk_seconds))
+    load = 0.0 if capacity.loaded.get(work.model) else capacity.load_time(work.model)
+    return backlog.now_ns + int((load + own / width / (1 - limits.admission_headroom)) * SECOND)
+
+
+def _tokens_seconds(backlog: Backlog, work: Work) -> float:
+    """Engine-seconds of the work at the 90th percentile."""
+    spread = rate_spread(model_pace(backlog.state, work.model))
+    return work.tokens_p90 / Rates(backlog.state).rate(work.model) * spread
+
+
+def _earliest(backlog: Backlog, work: Work, model: str | None) -> int:
+    """The earliest deadline at which the work fits in among the firm claims (of one model, or of all)."""
+    own = _tokens_seconds(backlog, work)
+    due = _due(backlog, model)
+    usable = _usable(backlog, model)
+    earliest, before = backlog.now_ns, 0.0
+    for step, seconds in due:
+        # Claims of this step and later ones have to wait for the new work, too, if that goes before them.
+        if _done_at(backlog, seconds + own, usable) > step * STEP_NS:
+            earliest, before = (step + 1) * STEP_NS, seconds
+    for step, seconds in due:
+        if step * STEP_NS >= earliest:
+            fits = _done_at(backlog, before + own, usable)
+            if fits < step * STEP_NS:
+                break
+        before = seconds
+    return max(earliest, _done_at(backlog, before + own, usable))
+
+
+def _due(backlog: Backlog, model: str | None) -> list[tuple[int, float]]:
+    """(step, firm engine-seconds due by then) of the steps to come."""
+    curve = backlog.state.demand.firm
+    rates = Rates(backlog.state)
+    due: list[tuple[int, float]] = []
+    total = 0.0
+    for step in curve.steps_from(backlog.now_ns // STEP_NS + 1):
+        tokens = curve.p90[step]
+        total += rates.seconds(tokens if model is None else {model: tokens[model]})
+        due.append((step, total))
+    return due
+
+
+def _usable(backlog: Backlog, model: str | None) -> float:
+    """Engine-seconds a second that may be promised: without the headroom and the share that loading models takes."""
+    capacity, limits = backlog.capacity, backlog.limits
+    engines = capacity.engines if model is None else capacity.by_model[model]
+    models = {name for tokens in backlog.state.demand.firm.p90.values() for name in tokens}
+    load = max((capacity.load_time(name) for name in models), default=0.0) if len(models) > 1 else 0.0
+    return engines * (1 - limits.admission_headroom) * limits.owed_seconds / (limits.owed_seconds + load)
+
+
+def _done_at(backlog: Backlog, seconds: float, usable: float) -> int:
+    return backlog.now_ns + int(seconds / usable * SECOND)
+
+
+def infeasible(job: str, verdict: Verdict, deadline_ns: int) -> TidemillError:
+    """The refusal of a deadline."""
+    earliest = to_timestamp(verdict.earliest_ns).ToJsonString()
+    asked = to_timestamp(deadline_ns).ToJsonString()
+    return TidemillError(
+        Reason.DEADLINE_INFEASIBLE,
+        f"complete_by_time {asked} of job {job} cannot be promised; the earliest that can is {earliest}: "
+        "give that one with UpdateJob, or say accept_at_risk, and seal again",
+        metadata={"job": job, "complete_by_time": asked, "earliest_feasible_time": earliest},
+    )
