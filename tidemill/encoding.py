@@ -86,6 +86,19 @@ def decode_request(data: bytes) -> Request:
     return Request(fields["task"], fields.get("prompt", ""), messages, _typed_sampling(fields.get("sampling", {})))
 
 
+def decode_row(custom_id: str, data: bytes) -> row_pb2.Row:
+    """The row that `encode_request` made `data` of; ValueError when the bytes are not of a known version."""
+    request = decode_request(data)
+    row = row_pb2.Row(custom_id=custom_id)
+    if request.task == "prompt":
+        row.prompt = request.prompt
+    else:
+        row.chat.messages.extend(row_pb2.ChatMessage(role=item.role, content=item.content) for item in request.messages)
+    if request.sampling:
+        row.sampling.CopyFrom(row_pb2.SamplingParams(**cast("Any", request.sampling)))
+    return row
+
+
 def _typed_sampling(values: Mapping[str, Any]) -> dict[str, SamplingValue]:
     # JSON keeps 1.0 and 1 apart, yet other writers may not; a float in an integer field kills vLLM's input thread.
     typed: dict[str, SamplingValue] = {}

@@ -33,16 +33,20 @@ _KEY = re.compile(r"tm_live_([a-z2-7]{16})_([a-z2-7]{32})")
 
 @dataclass(frozen=True)
 class KeyRecord:
-    """A stored key: its public id, whose it is, the hex HMAC of the whole key, when it was made (RFC 3339)."""
+    """A stored key: its public id, whose it is, the hex HMAC of the whole key, when it was made (RFC 3339), and whether
+    it may do what only the operator may."""
 
     id: str
     tenant: str
     hash: str
     create_time: str
+    admin: bool = False
 
 
-def create_key(path: Path, pepper: str, tenant: str) -> str:
+def create_key(path: Path, pepper: str, tenant: str, *, admin: bool = False) -> str:
     """Make a key for `tenant`, store its hash in `path` (mode 0600) and return the key, which cannot be shown again.
+
+    An `admin` key may also drain and pin models, requeue chunks and fail jobs, those of other tenants too.
 
     Raises INVALID_NAME for a malformed tenant and INVALID_ARGUMENT for a short pepper or an unreadable file.
     """
@@ -50,7 +54,8 @@ def create_key(path: Path, pepper: str, tenant: str) -> str:
     check_pepper(pepper)
     key_id, secret = _random_text(_ID_BYTES), _random_text(_SECRET_BYTES)
     key = f"tm_live_{key_id}_{secret}"
-    record = KeyRecord(key_id, tenant, hash_key(pepper, key), datetime.now(UTC).isoformat(timespec="seconds"))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record = KeyRecord(key_id, tenant, hash_key(pepper, key), now, admin)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path):
         _write(path, [*list_keys(path), record])
@@ -106,7 +111,11 @@ def _record(item: Any) -> KeyRecord:
         raise ValueError("a key's fields must be strings")
     if not _HASH.fullmatch(item["hash"]):
         raise ValueError("a key's hash must be 64 hex digits")
-    return KeyRecord(*(item[name] for name in names))
+    # Files of earlier versions do not say; their keys are not admin keys.
+    admin = item.get("admin", False)
+    if not isinstance(admin, bool):
+        raise ValueError("a key's admin flag must be true or false")
+    return KeyRecord(**{name: item[name] for name in names}, admin=admin)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from tidemill.errors import Reason, TidemillError
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _JOB = re.compile(r"tenants/([^/]+)/jobs/([^/]+)")
+MAX_MODEL_BYTES = 256
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -68,3 +69,15 @@ def parse_job(name: str) -> JobName:
             metadata={"name": name[:128]},
         )
     return JobName(match[1], match[2])
+
+
+def parse_model(name: str) -> str:
+    """The model id in `models/{model}`, or raise INVALID_NAME. Ids may hold slashes, as `Qwen/Qwen2.5-0.5B` does."""
+    collection, _, model = name.partition("/")
+    if collection != "models" or not 1 <= len(model.encode()) <= MAX_MODEL_BYTES:
+        raise TidemillError(
+            Reason.INVALID_NAME,
+            f"model name {name[:128]!r} is not of the form models/{{model}}",
+            metadata={"name": name[:128]},
+        )
+    return model

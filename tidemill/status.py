@@ -87,6 +87,8 @@ def rpc_status(error: TidemillError) -> status_pb2.Status:
         details.append(_bad_request(error))
     elif code in _PRECONDITION_CODES:
         details.append(_precondition_failure(error))
+    if error.reason is Reason.QUOTA_EXCEEDED:
+        details.append(_quota_failure(error))
     if error.retry_after is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after)))
     return status_pb2.Status(code=code.value[0], message=error.message, details=[_pack(detail) for detail in details])
@@ -104,6 +106,15 @@ def _precondition_failure(error: TidemillError) -> error_details_pb2.Preconditio
     subject = error.metadata.get("job", "")
     return error_details_pb2.PreconditionFailure(
         violations=[violation(type=error.reason, subject=subject, description=error.message)]
+    )
+
+
+def _quota_failure(error: TidemillError) -> error_details_pb2.QuotaFailure:
+    violation = error_details_pb2.QuotaFailure.Violation
+    subject = f"tenants/{error.metadata['tenant']}" if "tenant" in error.metadata else ""
+    quota = error.metadata.get("quota", "")
+    return error_details_pb2.QuotaFailure(
+        violations=[violation(subject=subject, quota_id=quota, description=error.message)]
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
+from services.gateway.admin import Admin
 from services.gateway.append import AppendRows
 from services.gateway.appender import SegmentLimits
 from services.gateway.auth import Authenticator
@@ -18,11 +19,13 @@ from services.gateway.limits import MAX_MESSAGE_BYTES
 from services.gateway.models import Models
 from services.gateway.page_tokens import PageTokens
 from services.gateway.results import ReadResults
+from services.gateway.retry import RetryFailedRows
 from services.gateway.scheduler import Scheduler
 from services.gateway.seal import Sealer
-from services.gateway.service import Callers, JobService, ModelService
+from services.gateway.service import AdminService, Callers, JobService, ModelService
 from services.gateway.settings import GatewaySettings
 from services.gateway.submit import SubmitJob
+from services.gateway.verbs import Verbs
 from services.gateway.watch import WatchJob
 from services.gateway.writers import Writers
 from tidemill.channel import open_channel
@@ -31,9 +34,9 @@ from tidemill.ops import Readiness
 from tidemill.segments import input_table
 from tidemill.serving import ServerSpec, serve
 from tidemill.store import open_store
-from tidemill.v1 import job_service_pb2_grpc, model_service_pb2_grpc
+from tidemill.v1 import admin_service_pb2_grpc, job_service_pb2_grpc, model_service_pb2_grpc
 
-SERVICES = ("tidemill.v1.JobService", "tidemill.v1.ModelService")
+SERVICES = ("tidemill.v1.JobService", "tidemill.v1.ModelService", "tidemill.v1.AdminService")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Gateway:
 
     jobs: JobService
     models: ModelService
+    admin: AdminService
     drain: Drain
     background: Background
 
@@ -68,8 +72,11 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
         watch=WatchJob(scheduler, store, drain, settings.heartbeat_seconds),
         results=ReadResults(scheduler, store, drain),
         completions=Completions(scheduler, store),
+        verbs=Verbs(scheduler, store),
+        retry=RetryFailedRows(writers, sealer, catalogue, scheduler=scheduler, store=store, background=background),
     )
-    return Gateway(service, ModelService(callers, Models(scheduler, tokens)), drain, background)
+    models, admin = Models(scheduler, tokens), Admin(scheduler, store)
+    return Gateway(service, ModelService(callers, models), AdminService(callers, admin), drain, background)
 
 
 async def run(settings: GatewaySettings, common: CommonSettings) -> None:
@@ -84,6 +91,7 @@ async def run(settings: GatewaySettings, common: CommonSettings) -> None:
         def register(server: grpc.aio.Server) -> None:
             job_service_pb2_grpc.add_JobServiceServicer_to_server(gateway.jobs, server)
             model_service_pb2_grpc.add_ModelServiceServicer_to_server(gateway.models, server)
+            admin_service_pb2_grpc.add_AdminServiceServicer_to_server(gateway.admin, server)
 
         await serve(
             ServerSpec(

@@ -19,10 +19,11 @@ _NO_RECORD = KeyRecord(id="", tenant="", hash="0" * 64, create_time="")
 
 @dataclass(frozen=True)
 class Principal:
-    """The caller: its tenant and the public id of its key."""
+    """The caller: its tenant, the public id of its key, and whether it may act as the operator."""
 
     tenant: str
     key_id: str
+    admin: bool = False
 
     def job(self, name: str) -> names.JobName:
         """The job of that name; JOB_NOT_FOUND when it is another tenant's."""
@@ -35,6 +36,15 @@ class Principal:
         """Accept an empty parent or the caller's own; another tenant's is NOT_FOUND."""
         if parent and names.parse_parent(parent) != self.tenant:
             raise TidemillError(Reason.JOB_NOT_FOUND, f"{parent} does not exist", metadata={"parent": parent})
+
+    def require_admin(self, action: str) -> None:
+        """PERMISSION_DENIED unless the key is an admin key."""
+        if not self.admin:
+            raise TidemillError(
+                Reason.PERMISSION_DENIED,
+                f"{action} needs an admin key; the operator makes one with `tidemill keys create --admin`",
+                metadata={"action": action, "key": self.key_id},
+            )
 
 
 class Authenticator:
@@ -60,7 +70,7 @@ class Authenticator:
         matches = hmac.compare_digest(hash_key(self._pepper, key), record.hash)
         if not matches or record is _NO_RECORD:
             raise TidemillError(Reason.API_KEY_INVALID, "the API key is unknown or was revoked")
-        return Principal(record.tenant, record.id)
+        return Principal(record.tenant, record.id, record.admin)
 
     def _refresh(self) -> None:
         version = _file_version(self._path)

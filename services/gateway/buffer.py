@@ -1,6 +1,6 @@
 """Rows that were accepted and are not durable yet."""
 
-from services.gateway.frames import Prepared
+from services.gateway.frames import Prepared, RowDemand
 from tidemill.segments import InputRow
 
 
@@ -12,6 +12,7 @@ class RowBuffer:
         self._max_bytes = max_bytes
         self._rows: list[InputRow] = []
         self._ids: list[bytes] = []
+        self._demands: list[RowDemand] = []
         self._size = 0
 
     def __len__(self) -> int:
@@ -26,13 +27,14 @@ class RowBuffer:
         """Take rows in at the end."""
         self._rows.extend(rows.rows)
         self._ids.extend(rows.ids)
+        self._demands.extend(rows.demands)
         self._size += rows.size
 
     def cut(self) -> Prepared:
         """Take the next batch out: up to the bounds, and at least one row."""
         count, size = self._measure()
-        batch = Prepared(self._rows[:count], self._ids[:count], size)
-        del self._rows[:count], self._ids[:count]
+        batch = Prepared(self._rows[:count], self._ids[:count], self._demands[:count], size)
+        del self._rows[:count], self._ids[:count], self._demands[:count]
         self._size -= size
         return batch
 

@@ -14,7 +14,16 @@ from tidemill.v1 import job_pb2, row_pb2
 _TERMINAL = frozenset(
     {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_EXPIRED}
 )
-_TIMES = ("create_time", "seal_time", "start_time", "end_time", "estimated_finish_time")
+_TIMES = (
+    "create_time",
+    "seal_time",
+    "start_time",
+    "end_time",
+    "estimated_finish_time",
+    "complete_by_time",
+    "eta_p50_time",
+    "eta_p90_time",
+)
 
 
 def is_terminal(state: "job_pb2.JobState.ValueType") -> bool:
@@ -28,11 +37,14 @@ def public_job(record: records_pb2.JobRecord, store: ObjectStore) -> job_pb2.Job
     job = job_pb2.Job(
         name=spec.name,
         model=spec.model,
-        complete_by_time=spec.complete_by_time,
         execution_mode=spec.execution_mode,
         dataset=record.dataset,
         labels=spec.labels,
         origin_run_id=spec.origin_run_id,
+        service_class=record.service_class,
+        on_deadline=record.on_deadline,
+        escalation=record.escalation,
+        accept_at_risk=spec.accept_at_risk,
         state=record.state,
         phase=record.phase,
         row_counts=record.row_counts,
@@ -44,6 +56,10 @@ def public_job(record: records_pb2.JobRecord, store: ObjectStore) -> job_pb2.Job
         model_digest=record.model_digest,
         engine_build=record.engine_build,
         trace_id=telemetry.trace_id_of(spec.traceparent),
+        sla_state=record.sla_state,
+        admitted_at_risk=record.admitted_at_risk,
+        escalated=record.escalated,
+        retry_of=spec.retry_of,
     )
     _set_optional(job, record, store)
     return job
@@ -52,6 +68,8 @@ def public_job(record: records_pb2.JobRecord, store: ObjectStore) -> job_pb2.Job
 def _set_optional(job: job_pb2.Job, record: records_pb2.JobRecord, store: ObjectStore) -> None:
     if record.spec.HasField("sampling"):
         job.sampling.CopyFrom(record.spec.sampling)
+    if record.HasField("pause"):
+        job.pause.CopyFrom(record.pause)
     for name in _TIMES:
         if record.HasField(name):
             getattr(job, name).CopyFrom(getattr(record, name))

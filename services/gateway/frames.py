@@ -42,12 +42,22 @@ class Refusal:
     row_errors: Sequence[row_pb2.RowError] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class RowDemand:
+    """What the scheduler estimates a row's work from: UTF-8 bytes of its prompt or messages, and the most tokens that
+    it may generate, 0 without a limit."""
+
+    text_bytes: int
+    max_tokens: int
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """Rows ready to be stored, their custom-id hashes in the same order, and the bytes they take in memory."""
+    """Rows ready to be stored, their custom-id hashes and demands in order, and the bytes they take in memory."""
 
     rows: list[InputRow] = field(default_factory=list[InputRow])
     ids: list[bytes] = field(default_factory=list[bytes])
+    demands: list[RowDemand] = field(default_factory=list[RowDemand])
     size: int = 0
 
 
@@ -120,7 +130,7 @@ class FrameChecker:
             return refuse_rows(errors, len(frame.rows)) if errors else refuse_unknown()
         if errors := self._row_errors(frame):
             return refuse_rows(errors, len(frame.rows))
-        prepared = _encode(frame)
+        prepared = _encode(frame, self._job_max_tokens)
         if errors := _repeated_ids(frame, prepared.ids):
             return refuse_rows(errors, len(frame.rows))
         return prepared
@@ -131,13 +141,21 @@ class FrameChecker:
         return errors or self._lengths.check(frame.rows, frame.offset, self._model, self._job_max_tokens)
 
 
-def _encode(frame: Frame) -> Prepared:
+def _encode(frame: Frame, job_max_tokens: int) -> Prepared:
     rows: list[InputRow] = []
     for index, row in enumerate(frame.rows, frame.offset):
         request = encode_request(row)
         task = "chat" if row.HasField("chat") else "prompt"
         rows.append(InputRow(index, row.custom_id, task, request, row_digest(row.custom_id, request)))
-    return Prepared(rows, [id_hash(row.custom_id) for row in rows], sum(len(row.request) for row in rows))
+    ids = [id_hash(row.custom_id) for row in rows]
+    demands = [_demand(row, job_max_tokens) for row in frame.rows]
+    return Prepared(rows, ids, demands, sum(len(row.request) for row in rows))
+
+
+def _demand(row: row_pb2.Row, job_max_tokens: int) -> RowDemand:
+    texts = [item.content for item in row.chat.messages] if row.HasField("chat") else [row.prompt]
+    limit = row.sampling.max_tokens if row.sampling.HasField("max_tokens") else job_max_tokens
+    return RowDemand(sum(len(text.encode()) for text in texts), limit)
 
 
 def _repeated_ids(frame: Frame, ids: Sequence[bytes]) -> list[row_pb2.RowError]:

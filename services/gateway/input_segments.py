@@ -19,7 +19,13 @@ def write_input_segment(store: ObjectStore, job: JobName, writer_epoch: int, bat
     store.put(sidecar_key(key), sidecar_bytes(batch.ids))
     stored = write_segment(store, key, input_table(batch.rows))
     return records_pb2.SegmentRef(
-        key=key, start=start, count=len(batch.rows), sha256=stored.sha256, size_bytes=stored.size_bytes
+        key=key,
+        start=start,
+        count=len(batch.rows),
+        sha256=stored.sha256,
+        size_bytes=stored.size_bytes,
+        text_bytes=sum(item.text_bytes for item in batch.demands),
+        max_output_tokens=sum(item.max_tokens for item in batch.demands),
     )
 
 

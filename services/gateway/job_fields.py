@@ -2,10 +2,10 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from google.protobuf import timestamp_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from services.gateway.limits import (
     DEFAULT_WINDOW,
@@ -25,7 +25,7 @@ from tidemill.v1 import job_pb2, job_service_pb2
 _DATASET = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _INPUTS = frozenset(
     {"model", "sampling", "complete_by_time", "completion_window", "execution_mode", "dataset", "labels"}
-    | {"origin_run_id"}
+    | {"origin_run_id", "service_class", "on_deadline", "escalation", "accept_at_risk"}
 )
 _NANOSECONDS = 1_000_000_000
 
@@ -41,11 +41,16 @@ def check_create(request: job_service_pb2.CreateJobRequest) -> None:
             f"the service sets {', '.join(outputs)}; leave them out of a new job",
             violations=[FieldViolation(f"job.{name}", "set by the service") for name in outputs],
         )
-    if violations := [*_check_request_id(request.request_id), *_check_job(job)]:
+    raise_violations([*check_request_id(request.request_id), *_check_job(job)], list(check_deadline(job, "job.")))
+
+
+def raise_violations(violations: Sequence[FieldViolation], deadline: Sequence[FieldViolation] = ()) -> None:
+    """Raise INVALID_ARGUMENT naming all of them; DEADLINE_OUT_OF_RANGE when nothing but the `deadline` is wrong."""
+    if found := [*violations, *deadline]:
         raise TidemillError(
-            Reason.INVALID_ARGUMENT,
-            "; ".join(f"{item.field}: {item.description}" for item in violations),
-            violations=violations,
+            Reason.INVALID_ARGUMENT if violations else Reason.DEADLINE_OUT_OF_RANGE,
+            "; ".join(f"{item.field}: {item.description}" for item in found),
+            violations=found,
         )
 
 
@@ -74,7 +79,9 @@ def deadline_of(job: job_pb2.Job, now_ns: int) -> timestamp_pb2.Timestamp:
 def _check_job(job: job_pb2.Job) -> Iterator[FieldViolation]:
     if not job.model:
         yield FieldViolation("job.model", "a model is required; ListModels prints the available ones")
-    yield from _check_deadline(job, time.time_ns())
+    if job.HasField("complete_by_time") and job.HasField("completion_window"):
+        yield FieldViolation("job.completion_window", "set complete_by_time or completion_window, not both")
+    yield from check_terms(job)
     if job.execution_mode not in job_pb2.ExecutionMode.values():
         yield FieldViolation("job.execution_mode", f"mode {job.execution_mode} is unknown; use SHARED or DEDICATED")
     if job.dataset and not _DATASET.fullmatch(job.dataset):
@@ -89,28 +96,42 @@ def _check_job(job: job_pb2.Job) -> Iterator[FieldViolation]:
         yield FieldViolation(f"job.{item.field}", item.description)
 
 
-def _check_request_id(request_id: str) -> Iterator[FieldViolation]:
+def check_request_id(request_id: str) -> Iterator[FieldViolation]:
+    """What is wrong with an idempotency key."""
     if _size(request_id) > MAX_REQUEST_ID_BYTES:
         yield FieldViolation("request_id", f"has {_size(request_id)} bytes; at most {MAX_REQUEST_ID_BYTES} are allowed")
 
 
-def _check_deadline(job: job_pb2.Job, now_ns: int) -> Iterator[FieldViolation]:
-    if job.HasField("complete_by_time") and job.HasField("completion_window"):
-        yield FieldViolation("job.completion_window", "set complete_by_time or completion_window, not both")
-    elif job.HasField("complete_by_time"):
+def check_terms(job: job_pb2.Job) -> Iterator[FieldViolation]:
+    """Values of class and deadline policy that this build does not know."""
+    if job.service_class not in job_pb2.ServiceClass.values():
+        yield FieldViolation("job.service_class", f"class {job.service_class} is unknown; use URGENT, STANDARD or FLEX")
+    if job.on_deadline not in job_pb2.DeadlinePolicy.values():
+        yield FieldViolation("job.on_deadline", f"policy {job.on_deadline} is unknown; use RUN_LATE or EXPIRE")
+
+
+def check_deadline(job: job_pb2.Job, prefix: str) -> Iterator[FieldViolation]:
+    """Whether the deadline lies in range, as a time or as a window from now; fields are named below `prefix`."""
+    if job.HasField("complete_by_time"):
         moment = job.complete_by_time
-        left = moment.seconds * _NANOSECONDS + moment.nanos - now_ns
-        yield from _check_window("job.complete_by_time", left, moment.nanos)
-    elif job.HasField("completion_window"):
-        window = job.completion_window
-        yield from _check_window("job.completion_window", window.seconds * _NANOSECONDS + window.nanos, window.nanos)
+        left = moment.seconds * _NANOSECONDS + moment.nanos - time.time_ns()
+        yield from _check_window(f"{prefix}complete_by_time", left, moment.nanos)
+    if job.HasField("completion_window"):
+        yield from check_window(job.completion_window, prefix)
+
+
+def check_window(window: duration_pb2.Duration, prefix: str = "") -> Iterator[FieldViolation]:
+    """Whether a window is from one minute to thirty days."""
+    yield from _check_window(f"{prefix}completion_window", window.seconds * _NANOSECONDS + window.nanos, window.nanos)
 
 
 def _check_window(field: str, window_ns: int, nanos: int) -> Iterator[FieldViolation]:
     in_range = _nanoseconds(MIN_WINDOW) <= window_ns <= _nanoseconds(MAX_WINDOW)
     if not in_range or not 0 <= nanos < _NANOSECONDS:
+        seconds = window_ns / _NANOSECONDS
+        where = f"passed {-seconds:.0f} s ago" if seconds < 0 else f"is {seconds:.0f} s away"
         yield FieldViolation(
-            field, f"the deadline is {window_ns / _NANOSECONDS:.0f} s away; it must be one minute to thirty days away"
+            field, f"the deadline {where}; it must be one minute to thirty days from now: choose one in this range"
         )
 
 

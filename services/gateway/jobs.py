@@ -35,7 +35,7 @@ class Jobs:
         check_create(request)
         model = await self._catalogue.require(request.job.model)
         check_job_sampling(request.job, model.max_model_len)
-        return await self._scheduler.create_job(_spec(principal.tenant, request))
+        return await self._scheduler.create_job(new_spec(principal.tenant, request))
 
     async def get(self, principal: Principal, request: job_service_pb2.GetJobRequest) -> job_pb2.Job:
         """One job."""
@@ -79,7 +79,8 @@ def _checked_states(request: job_service_pb2.ListJobsRequest) -> "tuple[job_pb2.
     return states
 
 
-def _spec(tenant: str, request: job_service_pb2.CreateJobRequest) -> records_pb2.JobSpec:
+def new_spec(tenant: str, request: job_service_pb2.CreateJobRequest) -> records_pb2.JobSpec:
+    """What a checked request fixes, under a new name."""
     job = request.job
     spec = records_pb2.JobSpec(
         name=str(names.JobName(tenant, names.new_job_id())),
@@ -94,6 +95,10 @@ def _spec(tenant: str, request: job_service_pb2.CreateJobRequest) -> records_pb2
         # Of what the caller sent: a window is relative to the call and must not make a repeated call another one.
         request_digest=hashlib.sha256(job.SerializeToString(deterministic=True)).digest(),
         traceparent=telemetry.current_traceparent(),
+        service_class=job.service_class or job_pb2.SERVICE_CLASS_STANDARD,
+        on_deadline=job.on_deadline or job_pb2.DEADLINE_POLICY_RUN_LATE,
+        escalation=job.escalation,
+        accept_at_risk=job.accept_at_risk,
     )
     if job.HasField("sampling"):
         spec.sampling.CopyFrom(job.sampling)

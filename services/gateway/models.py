@@ -1,9 +1,11 @@
-"""`ListModels`: what live workers offer."""
+"""`ListModels`: what live workers offer; and the operator's verbs over models."""
 
+from services.gateway.auth import Principal
 from services.gateway.page_size import checked_page_size
 from services.gateway.page_tokens import PageTokens
 from services.gateway.scheduler import Scheduler
-from tidemill.internal.v1 import records_pb2
+from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
+from tidemill.names import parse_model
 from tidemill.v1 import model_service_pb2
 
 _LARGEST_PAGE = 1000
@@ -22,15 +24,34 @@ class Models:
         size = checked_page_size(request.page_size, "page_size", _LARGEST_PAGE, _LARGEST_PAGE)
         after = self._tokens.open(_QUERY, request.page_token)
         known = await self._scheduler.list_models()
-        pairs = sorted(zip(known.models, known.workers, strict=True), key=lambda pair: pair[0].model)
-        models = [_public_model(report, workers) for report, workers in pairs if report.model > after]
+        models = [model for model in _public_models(known) if model.name.removeprefix("models/") > after]
         response = model_service_pb2.ListModelsResponse(models=models[:size])
         if len(models) > size:
             response.next_page_token = self._tokens.seal(_QUERY, models[size - 1].name.removeprefix("models/"))
         return response
 
+    async def change(
+        self, principal: Principal, name: str, *, drained: bool | None = None, pinned: bool | None = None
+    ) -> model_service_pb2.Model:
+        """Drain, undrain, pin or unpin a model; PERMISSION_DENIED without an admin key. What is None stays."""
+        principal.require_admin("changing a model")
+        request = scheduler_service_pb2.ChangeModelRequest(model=parse_model(name), drained=drained, pinned=pinned)
+        status = await self._scheduler.change_model(request)
+        known = {model.name: model for model in _public_models(await self._scheduler.list_models())}
+        # A model whose workers are away for the moment has flags all the same.
+        return known.get(name) or _public_model(records_pb2.ModelReport(model=status.model), 0, status)
 
-def _public_model(report: records_pb2.ModelReport, workers: int) -> model_service_pb2.Model:
+
+def _public_models(known: scheduler_service_pb2.ListModelsResponse) -> list[model_service_pb2.Model]:
+    statuses = {status.model: status for status in known.statuses}
+    pairs = sorted(zip(known.models, known.workers, strict=True), key=lambda pair: pair[0].model)
+    unknown = scheduler_service_pb2.ModelStatus()
+    return [_public_model(report, workers, statuses.get(report.model, unknown)) for report, workers in pairs]
+
+
+def _public_model(
+    report: records_pb2.ModelReport, workers: int, status: scheduler_service_pb2.ModelStatus
+) -> model_service_pb2.Model:
     return model_service_pb2.Model(
         name=f"models/{report.model}",
         state=report.state,
@@ -39,4 +60,9 @@ def _public_model(report: records_pb2.ModelReport, workers: int) -> model_servic
         engine_build=report.engine_build,
         workers=workers,
         message=report.message,
+        drained=status.drained,
+        pinned=status.pinned,
+        load_seconds=report.load_seconds,
+        tokens_per_second=status.tokens_per_second,
+        chunks_leased=status.chunks_leased,
     )

@@ -14,6 +14,7 @@ from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2, scheduler_service_pb2_grpc
 from tidemill.serving import deadline
 from tidemill.status import STATUS_OF, from_rpc_error
+from tidemill.v1 import job_service_pb2
 
 log = telemetry.logger(__name__)
 
@@ -59,6 +60,49 @@ class Scheduler:
     async def cancel_job(self, job: str) -> records_pb2.JobRecord:
         """Stop the job."""
         return await self._call(self._stub.CancelJob, scheduler_service_pb2.CancelJobRequest(job=job))
+
+    async def pause_job(self, job: str) -> records_pb2.JobRecord:
+        """Give the job no more leases."""
+        return await self._call(self._stub.PauseJob, scheduler_service_pb2.PauseJobRequest(job=job))
+
+    async def resume_job(self, job: str) -> records_pb2.JobRecord:
+        """Let a paused job go on."""
+        return await self._call(self._stub.ResumeJob, scheduler_service_pb2.ResumeJobRequest(job=job))
+
+    async def update_job(self, request: scheduler_service_pb2.UpdateJobRequest) -> records_pb2.JobRecord:
+        """Change the job's terms."""
+        return await self._call(self._stub.UpdateJob, request)
+
+    async def delete_job(self, job: str) -> scheduler_service_pb2.DeleteJobResponse:
+        """Hide a terminal job. When the answer is lost, the call made again finds no job."""
+        return await self._call(self._stub.DeleteJob, scheduler_service_pb2.DeleteJobRequest(job=job))
+
+    async def estimate_job(
+        self, request: scheduler_service_pb2.EstimateJobRequest
+    ) -> job_service_pb2.EstimateJobResponse:
+        """What a job would cost and when it would end."""
+        response = await self._call(self._stub.EstimateJob, request)
+        return response.estimate
+
+    async def explain_job(self, job: str) -> scheduler_service_pb2.ExplainJobResponse:
+        """What the job waits for."""
+        return await self._call(self._stub.ExplainJob, scheduler_service_pb2.ExplainJobRequest(job=job))
+
+    async def requeue_chunk(self, job: str, row_index: int) -> records_pb2.JobRecord:
+        """Take the chunk of a row from its worker."""
+        request = scheduler_service_pb2.RequeueChunkRequest(job=job, row_index=row_index)
+        return await self._call(self._stub.RequeueChunk, request)
+
+    async def force_fail_job(self, job: str, message: str) -> records_pb2.JobRecord:
+        """End the job as FAILED."""
+        request = scheduler_service_pb2.ForceFailJobRequest(job=job, message=message)
+        return await self._call(self._stub.ForceFailJob, request)
+
+    async def change_model(
+        self, request: scheduler_service_pb2.ChangeModelRequest
+    ) -> scheduler_service_pb2.ModelStatus:
+        """Drain, undrain, pin or unpin a model."""
+        return await self._call(self._stub.ChangeModel, request)
 
     async def list_segments(self, job: str) -> list[records_pb2.SegmentRef]:
         """All input segments of the job, by start."""

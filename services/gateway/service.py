@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.gateway import metrics
+from services.gateway.admin import Admin
 from services.gateway.append import AppendRows
 from services.gateway.auth import Authenticator, Principal
 from services.gateway.completions import Completions
@@ -15,13 +16,23 @@ from services.gateway.convert import public_job
 from services.gateway.jobs import Jobs
 from services.gateway.models import Models
 from services.gateway.results import ReadResults
+from services.gateway.retry import RetryFailedRows
 from services.gateway.seal import Sealer
 from services.gateway.submit import SubmitJob
 from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
+from services.gateway.verbs import Verbs
 from services.gateway.watch import WatchJob
 from tidemill.errors import TidemillError
 from tidemill.store import ObjectStore
-from tidemill.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
+from tidemill.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+)
 
 
 class Callers:
@@ -57,6 +68,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         watch: WatchJob,
         results: ReadResults,
         completions: Completions,
+        verbs: Verbs,
+        retry: RetryFailedRows,
     ) -> None:
         self._callers = callers
         self._store = store
@@ -67,6 +80,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._watch = watch
         self._results = results
         self._completions = completions
+        self._verbs = verbs
+        self._retry = retry
 
     async def CreateJob(self, request: job_service_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
         return public_job(await self._jobs.create(self._callers.caller(context, request), request), self._store)
@@ -113,6 +128,33 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> job_service_pb2.ListCompletionsResponse:
         return await self._completions.list(self._callers.caller(context, request), request)
 
+    async def PauseJob(self, request: job_service_pb2.PauseJobRequest, context: Any) -> job_pb2.Job:
+        return await self._verbs.pause(self._callers.caller(context, request), request)
+
+    async def ResumeJob(self, request: job_service_pb2.ResumeJobRequest, context: Any) -> job_pb2.Job:
+        return await self._verbs.resume(self._callers.caller(context, request), request)
+
+    async def UpdateJob(self, request: job_service_pb2.UpdateJobRequest, context: Any) -> job_pb2.Job:
+        return await self._verbs.update(self._callers.caller(context, request), request)
+
+    async def DeleteJob(
+        self, request: job_service_pb2.DeleteJobRequest, context: Any
+    ) -> job_service_pb2.DeleteJobResponse:
+        return await self._verbs.delete(self._callers.caller(context, request), request)
+
+    async def RetryFailedRows(self, request: job_service_pb2.RetryFailedRowsRequest, context: Any) -> job_pb2.Job:
+        return public_job(await self._retry.handle(self._callers.caller(context, request), request), self._store)
+
+    async def EstimateJob(
+        self, request: job_service_pb2.EstimateJobRequest, context: Any
+    ) -> job_service_pb2.EstimateJobResponse:
+        return await self._verbs.estimate(self._callers.caller(context, request), request)
+
+    async def ExplainJob(
+        self, request: job_service_pb2.ExplainJobRequest, context: Any
+    ) -> job_service_pb2.ExplainJobResponse:
+        return await self._verbs.explain(self._callers.caller(context, request), request)
+
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """`tidemill.v1.ModelService`."""
@@ -126,3 +168,31 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     ) -> model_service_pb2.ListModelsResponse:
         self._callers.caller(context, request)
         return await self._models.list(request)
+
+    async def DrainModel(self, request: model_service_pb2.DrainModelRequest, context: Any) -> model_service_pb2.Model:
+        return await self._models.change(self._callers.caller(context, request), request.name, drained=True)
+
+    async def UndrainModel(
+        self, request: model_service_pb2.UndrainModelRequest, context: Any
+    ) -> model_service_pb2.Model:
+        return await self._models.change(self._callers.caller(context, request), request.name, drained=False)
+
+    async def PinModel(self, request: model_service_pb2.PinModelRequest, context: Any) -> model_service_pb2.Model:
+        return await self._models.change(self._callers.caller(context, request), request.name, pinned=True)
+
+    async def UnpinModel(self, request: model_service_pb2.UnpinModelRequest, context: Any) -> model_service_pb2.Model:
+        return await self._models.change(self._callers.caller(context, request), request.name, pinned=False)
+
+
+class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
+    """`tidemill.v1.AdminService`."""
+
+    def __init__(self, callers: Callers, admin: Admin) -> None:
+        self._callers = callers
+        self._admin = admin
+
+    async def RequeueChunk(self, request: admin_service_pb2.RequeueChunkRequest, context: Any) -> job_pb2.Job:
+        return await self._admin.requeue_chunk(self._callers.caller(context, request), request)
+
+    async def ForceFailJob(self, request: admin_service_pb2.ForceFailJobRequest, context: Any) -> job_pb2.Job:
+        return await self._admin.force_fail(self._callers.caller(context, request), request)

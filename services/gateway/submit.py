@@ -70,11 +70,11 @@ class SubmitJob:
     async def _append(
         self, record: records_pb2.JobRecord, first: Request, requests: AsyncIterator[Request]
     ) -> records_pb2.JobRecord:
-        appender = await self._writers.open(parse_job(record.spec.name), _ignore_end, _ignore_failure)
+        appender = await self._writers.open(parse_job(record.spec.name), ignore_end, ignore_failure)
         try:
             rows = _Rows(appender.received_end)
             async for frame in rows.frames(first, requests):
-                _raise_refusal(await appender.append(frame))
+                raise_refusal(await appender.append(frame))
             await appender.flush()
             _check_count(rows.count, appender)
             return await self._sealer.seal_rows(record.spec, appender.frontier, appender.stored.segments)
@@ -94,7 +94,7 @@ class SubmitJob:
         async for frame in rows.frames(first, requests):
             if frame.end > stored.end:
                 raise _not_receiving(record, f"it was sealed with {stored.end} rows and the submission has more")
-            _raise_refusal(refuse_shape(frame) or await compare(checker, stored, frame))
+            raise_refusal(refuse_shape(frame) or await compare(checker, stored, frame))
         return await self._sealer.seal(parse_job(name), rows.count)
 
 
@@ -128,7 +128,8 @@ class _Rows:
         return frames
 
 
-def _raise_refusal(outcome: Outcome | None) -> None:
+def raise_refusal(outcome: Outcome | None) -> None:
+    """Raise what a frame was refused for, if it was."""
     if not isinstance(outcome, Refusal):
         return
     metrics.FRAMES_REFUSED.labels(outcome.reason).inc()
@@ -165,9 +166,9 @@ def _not_receiving(record: records_pb2.JobRecord, remedy: str) -> TidemillError:
     )
 
 
-def _ignore_end(_: int) -> None:
+def ignore_end(_: int) -> None:
     """A submission waits for its last row only."""
 
 
-def _ignore_failure(_: BaseException) -> None:
+def ignore_failure(_: BaseException) -> None:
     """The next call of the appender raises it."""

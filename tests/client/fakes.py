@@ -159,6 +159,27 @@ class FakeGateway(job_service_pb2_grpc.JobServiceServicer):
     def ListCompletions(self, request: pb.ListCompletionsRequest, context: Any) -> pb.ListCompletionsResponse:
         raise NotImplementedError
 
+    def PauseJob(self, request: pb.PauseJobRequest, context: Any) -> job_pb2.Job:
+        raise NotImplementedError
+
+    def ResumeJob(self, request: pb.ResumeJobRequest, context: Any) -> job_pb2.Job:
+        raise NotImplementedError
+
+    def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> job_pb2.Job:
+        raise NotImplementedError
+
+    def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> pb.DeleteJobResponse:
+        raise NotImplementedError
+
+    def RetryFailedRows(self, request: pb.RetryFailedRowsRequest, context: Any) -> job_pb2.Job:
+        raise NotImplementedError
+
+    def EstimateJob(self, request: pb.EstimateJobRequest, context: Any) -> pb.EstimateJobResponse:
+        raise NotImplementedError
+
+    def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
+        raise NotImplementedError
+
     def _note(self, context: Any) -> None:
         with self.lock:
             self.metadata.append(dict(context.invocation_metadata()))

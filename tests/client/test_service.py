@@ -212,8 +212,10 @@ def test_a_newer_writer_takes_over(service: Service, client: Client) -> None:
 
 
 def test_a_deadline_out_of_range(service: Service, client: Client) -> None:
-    assert refused(lambda: client.submit(["a"], model=service.model, deadline="1s")).reason is Reason.INVALID_ARGUMENT
-    assert refused(lambda: client.submit(["a"], model=service.model, deadline="99d")).reason is Reason.INVALID_ARGUMENT
+    for deadline in ("1s", "99d"):
+        error = refused(lambda deadline=deadline: client.submit(["a"], model=service.model, deadline=deadline))
+        assert error.reason is Reason.DEADLINE_OUT_OF_RANGE
+        assert error.violations[0].field == "job.completion_window"
 
 
 def test_results_beyond_the_end(service: Service, client: Client) -> None:

@@ -142,20 +142,26 @@ GOOD_JOBS: list[dict[str, Any]] = [
     {"labels": {f"k{i}": "v" * 256 for i in range(16)}},
     {"labels": {"k" * 64: ""}},
     {"dataset": "A-z_0.9", "origin_run_id": "x" * 128, "execution_mode": 2},
+    {"service_class": 1, "on_deadline": 2, "escalation": job_pb2.Escalation(raise_class=True), "accept_at_risk": True},
+]
+BAD_DEADLINES: list[dict[str, Any]] = [
+    {"complete_by_time": seconds_from_now(30)},
+    {"complete_by_time": seconds_from_now(-30)},
+    {"complete_by_time": seconds_from_now(31 * DAY)},
+    {"complete_by_time": timestamp_pb2.Timestamp(seconds=2**62)},
+    {"complete_by_time": timestamp_pb2.Timestamp(seconds=int(time.time()) + 900, nanos=-1)},
+    {"completion_window": duration_pb2.Duration(seconds=59)},
+    {"completion_window": duration_pb2.Duration(seconds=-60)},
+    {"completion_window": duration_pb2.Duration(seconds=30 * DAY, nanos=1)},
 ]
 BAD_JOBS: list[tuple[dict[str, Any], str]] = [
     ({"model": ""}, "job.model"),
-    ({"complete_by_time": seconds_from_now(30)}, "job.complete_by_time"),
-    ({"complete_by_time": seconds_from_now(31 * DAY)}, "job.complete_by_time"),
-    ({"complete_by_time": timestamp_pb2.Timestamp(seconds=2**62)}, "job.complete_by_time"),
-    ({"complete_by_time": timestamp_pb2.Timestamp(seconds=int(time.time()) + 900, nanos=-1)}, "job.complete_by_time"),
-    ({"completion_window": duration_pb2.Duration(seconds=59)}, "job.completion_window"),
-    ({"completion_window": duration_pb2.Duration(seconds=-60)}, "job.completion_window"),
-    ({"completion_window": duration_pb2.Duration(seconds=30 * DAY, nanos=1)}, "job.completion_window"),
     (
         {"completion_window": duration_pb2.Duration(seconds=90), "complete_by_time": seconds_from_now(90)},
         "job.completion_window",
     ),
+    ({"service_class": 9}, "job.service_class"),
+    ({"on_deadline": 9}, "job.on_deadline"),
     ({"execution_mode": 9}, "job.execution_mode"),
     ({"dataset": "a/b"}, "job.dataset"),
     ({"dataset": "x" * 129}, "job.dataset"),
@@ -181,6 +187,14 @@ def test_bad_jobs(fields: dict[str, Any], field: str) -> None:
         check_create(job_service_pb2.CreateJobRequest(job=job))
     assert caught.value.reason is Reason.INVALID_ARGUMENT
     assert [item.field for item in caught.value.violations] == [field]
+
+
+@pytest.mark.parametrize("fields", BAD_DEADLINES, ids=repr)
+def test_a_deadline_out_of_range_has_a_reason_of_its_own(fields: dict[str, Any]) -> None:
+    with pytest.raises(TidemillError, match="one minute to thirty days from now") as caught:
+        check_create(job_service_pb2.CreateJobRequest(job=job_pb2.Job(model="m", **fields)))
+    assert caught.value.reason is Reason.DEADLINE_OUT_OF_RANGE
+    assert [item.field for item in caught.value.violations] == [f"job.{name}" for name in fields]
 
 
 def test_every_violation_is_named_at_once() -> None:

@@ -55,7 +55,7 @@ async def test_the_clients_trace_is_continued(client: GatewayClient, worker: Fak
         ({"model": "nonesuch"}, "MODEL_NOT_FOUND", "job.model"),
         ({"sampling": row_pb2.SamplingParams(max_tokens=WINDOW)}, "INVALID_ARGUMENT", "job.sampling.max_tokens"),
         ({"sampling": row_pb2.SamplingParams(temperature=-1)}, "INVALID_ARGUMENT", "job.sampling.temperature"),
-        ({"complete_by_time": timestamp_pb2.Timestamp(seconds=1)}, "INVALID_ARGUMENT", "job.complete_by_time"),
+        ({"complete_by_time": timestamp_pb2.Timestamp(seconds=1)}, "DEADLINE_OUT_OF_RANGE", "job.complete_by_time"),
         ({"state": RECEIVING}, "UNSUPPORTED_PARAMETER", "job.state"),
     ],
 )

@@ -78,4 +78,4 @@ def test_the_file_is_versioned_json(tmp_path: Path) -> None:
     create_key(tmp_path / "keys.json", PEPPER, "acme")
     fields = json.loads((tmp_path / "keys.json").read_text())
     assert fields["version"] == 1
-    assert set(fields["keys"][0]) == {"id", "tenant", "hash", "create_time"}
+    assert set(fields["keys"][0]) == {"id", "tenant", "hash", "create_time", "admin"}

@@ -22,7 +22,7 @@ from tidemill.v1 import (
 )
 
 
-# The generated base is abstract; this server answers three of its calls.
+# The generated bases are abstract; this server answers some of their calls.
 class Jobs(cast("Any", job_service_pb2_grpc).JobServiceServicer):
     def __init__(self) -> None:
         self.draining = asyncio.Event()
@@ -46,7 +46,7 @@ class Jobs(cast("Any", job_service_pb2_grpc).JobServiceServicer):
         self.draining.set()
 
 
-class Models(model_service_pb2_grpc.ModelServiceServicer):
+class Models(cast("Any", model_service_pb2_grpc).ModelServiceServicer):
     async def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802
         address = await asyncio.to_thread(_own_address)
         async with open_channel(address) as channel:

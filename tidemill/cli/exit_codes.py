@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
 _INPUT = frozenset(
     {
         Reason.INVALID_ARGUMENT,
+        Reason.DEADLINE_OUT_OF_RANGE,
         Reason.INVALID_FILE,
         Reason.INVALID_NAME,
         Reason.INVALID_ROWS,

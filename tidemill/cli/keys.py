@@ -19,6 +19,9 @@ File = Annotated[
 @app.command("create")
 def create(
     tenant: Annotated[str, typer.Option(help="Whose key: 1 to 63 of a-z, 0-9 and -.")] = "dev",
+    admin: Annotated[
+        bool, typer.Option("--admin", help="May also use `tidemill admin` and change models, for every tenant.")
+    ] = False,
     file: File = None,
     as_json: Json = False,
 ) -> None:
@@ -28,21 +31,23 @@ def create(
     """
     from tidemill.keys import create_key
 
-    key = create_key(_path(file), _pepper(), tenant)
+    key = create_key(_path(file), _pepper(), tenant, admin=admin)
     note("keep this key: only its hash is stored")
-    emit_json({"tenant": tenant, "key": key}) if as_json else emit(key)
+    emit_json({"tenant": tenant, "admin": admin, "key": key}) if as_json else emit(key)
 
 
 @app.command("list")
 def list_(file: File = None, as_json: Json = False) -> None:
-    """List the keys: public id, tenant, when made."""
+    """List the keys: public id, tenant, admin or not, when made."""
     from tidemill.keys import list_keys
 
     records = list_keys(_path(file))
     if as_json:
-        emit_json([{"id": item.id, "tenant": item.tenant, "create_time": item.create_time} for item in records])
+        names = ("id", "tenant", "admin", "create_time")
+        emit_json([{name: getattr(item, name) for name in names} for item in records])
     else:
-        emit_table(("ID", "TENANT", "CREATED"), [(item.id, item.tenant, item.create_time) for item in records])
+        rows = [(item.id, item.tenant, "yes" if item.admin else "no", item.create_time) for item in records]
+        emit_table(("ID", "TENANT", "ADMIN", "CREATED"), rows)
 
 
 def _path(file: Path | None) -> Path:

@@ -88,15 +88,15 @@ class Home:
         return self._secret("pepper", lambda: secrets.token_hex(32))
 
     def development_key(self) -> str:
-        """The API key of the tenant `dev`, made at the first call and whenever the stored one is not valid any more."""
+        """The admin key of the tenant `dev`, made at the first call and whenever the stored one is valid no more."""
         from tidemill.keys import create_key, hash_key, list_keys
 
         pepper = self.pepper()
 
         def current() -> str:
-            return self._secret("dev-key", lambda: create_key(self.keys_file, pepper, TENANT))
+            return self._secret("dev-key", lambda: create_key(self.keys_file, pepper, TENANT, admin=True))
 
-        if hash_key(pepper, current()) not in {record.hash for record in list_keys(self.keys_file)}:
+        if hash_key(pepper, current()) not in {record.hash for record in list_keys(self.keys_file) if record.admin}:
             (self.root / "dev-key").unlink()
         return current()
 
