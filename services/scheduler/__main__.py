@@ -20,7 +20,9 @@ log = telemetry.logger(__name__)
 async def run(common: CommonSettings, settings: SchedulerSettings) -> None:
     """Serve until told to stop, or until the ledger has another owner."""
     common.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    scheduler = Scheduler(settings.open_ledger(common.home), settings.limits, settings.lease_seconds)
+    scheduler = Scheduler(
+        settings.open_ledger(common.home), settings.limits, settings.lease_seconds, quotas=settings.tenant_quotas
+    )
     await scheduler.start()
     spec = ServerSpec(
         address=settings.address,

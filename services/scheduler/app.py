@@ -10,10 +10,12 @@ from services.scheduler import metrics
 from services.scheduler.clock import Clock
 from services.scheduler.core.apply import job_of
 from services.scheduler.core.limits import Limits
+from services.scheduler.core.quotas import Quotas
 from services.scheduler.core.state import State
 from services.scheduler.engine import Engine, Events
 from services.scheduler.lease_clock import LeaseClock
 from services.scheduler.ledger import Ledger
+from services.scheduler.outlooks import Outlooks
 from services.scheduler.polling import LeasePoll
 from services.scheduler.service import SchedulerService
 from services.scheduler.shell import Shell
@@ -34,17 +36,27 @@ _WAKING = frozenset({"job_sealed", "chunk_requeued", "finalise_requeued", "job_e
 class Scheduler:
     """A scheduler over a ledger: `start`, serve `service`, `drain`, `close`."""
 
-    def __init__(self, ledger: Ledger, limits: Limits, lease_seconds: float, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        limits: Limits,
+        lease_seconds: float,
+        clock: Clock | None = None,
+        quotas: Quotas | None = None,
+    ) -> None:
         self._clock = clock or Clock()
         self._work = Signal()
         self._changes = Changes()
         self.leases = LeaseClock(lease_seconds)
         owner = f"pid {os.getpid()} on {socket.gethostname()}"
         self.engine = Engine(ledger, self._clock, owner, self._durable)
-        self.timer = Timer(self.engine, self.leases, self._work, self._clock, limits)
+        workers = Workers(lease_seconds)
+        self.outlooks = Outlooks(workers, self._clock, limits)
+        self.timer = Timer(
+            self.engine, self.leases, self._work, clock=self._clock, limits=limits, outlooks=self.outlooks
+        )
         self._timer_task: asyncio.Task[None] | None = None
         self._collector = metrics.StateCollector(self.engine.peek)
-        workers = Workers(lease_seconds)
         self._shell = Shell(
             engine=self.engine,
             workers=workers,
@@ -56,6 +68,8 @@ class Scheduler:
             changes=self._changes,
             clock=self._clock,
             limits=limits,
+            outlooks=self.outlooks,
+            quotas=quotas or Quotas(),
         )
         self.service = SchedulerService(self._shell)
 
@@ -97,10 +111,12 @@ class Scheduler:
         now = self._clock.monotonic()
         if not events:
             self.leases.sync(state.leases, now)
+            self.outlooks.restart(state)
             self._work.fire()
             self._changes.fire_all()
         for event in events:
             self._time_lease(event, now)
+            self.outlooks.note(event)
         metrics.observe(state, events)
         if any(event.WhichOneof("payload") in _WAKING for event in events):
             self._work.fire()

@@ -7,9 +7,11 @@ from typing import Any
 
 import grpc.aio
 
-from services.scheduler.core import jobs, writers
+from services.scheduler.core import admission, jobs, quotas, writers
+from services.scheduler.core.admission import Admission
 from services.scheduler.core.checks import find_job
-from services.scheduler.engine import Turn
+from services.scheduler.core.records import Job
+from services.scheduler.engine import Events, Turn
 from services.scheduler.shell import Shell
 from services.scheduler.spans import job_span
 from tidemill.internal.v1 import records_pb2
@@ -28,7 +30,9 @@ class JobCalls:
         spec = request.spec
 
         def step(turn: Turn) -> records_pb2.JobRecord:
-            turn.record(jobs.create_job(turn.state, spec))
+            if events := jobs.create_job(turn.state, spec):
+                quotas.check_create(turn.state, spec.tenant, self._shell.quotas.of(spec.tenant))
+                turn.record(events)
             job = jobs.existing_job(turn.state, spec)
             return self._shell.record(job or find_job(turn.state, spec.name))
 
@@ -54,7 +58,10 @@ class JobCalls:
         """Move the durable end of a job."""
 
         def step(turn: Turn) -> pb.CommitSegmentResponse:
-            turn.record(writers.commit_segment(turn.state, request))
+            if events := writers.commit_segment(turn.state, request):
+                job = find_job(turn.state, request.job)
+                quotas.check_append(turn.state, job, request.segment.count, self._shell.quotas.of(job.tenant))
+                turn.record(events)
             return pb.CommitSegmentResponse(next_offset=request.segment.start + request.segment.count)
 
         return await self._shell.engine.execute(step)
@@ -62,7 +69,14 @@ class JobCalls:
     async def SealJob(self, request: pb.SealJobRequest, context: Context) -> records_pb2.JobRecord:
         """Fix a job's rows and queue it."""
         with job_span("scheduler.seal", self._shell.traceparent(request.job), job=request.job, rows=request.row_count):
-            return await self._shell.change_job(request.job, lambda turn: jobs.seal_job(turn.state, request))
+            return await self._shell.change_job(request.job, lambda turn: self._seal(turn, request))
+
+    def _seal(self, turn: Turn, request: pb.SealJobRequest) -> Events:
+        def admit(job: Job) -> Admission:
+            quotas.check_seal(turn.state, job, self._shell.quotas.of(job.tenant), turn.now_ns)
+            return admission.admit(self._shell.outlooks.backlog(turn.state, turn.now_ns), job)
+
+        return jobs.seal_job(turn.state, request, admit)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> records_pb2.JobRecord:
         """Stop a job."""

@@ -1,6 +1,7 @@
 """`SchedulerService`: the RPC handlers are thin; decisions are in `core`, durability in the engine."""
 
 from services.scheduler.job_calls import JobCalls
+from services.scheduler.outlook_calls import OutlookCalls
 from services.scheduler.read_calls import ReadCalls
 from services.scheduler.shell import Shell
 from services.scheduler.work_calls import WorkCalls
@@ -9,7 +10,9 @@ from tidemill.internal.v1 import scheduler_service_pb2_grpc
 NAME = "tidemill.internal.v1.SchedulerService"
 
 
-class SchedulerService(JobCalls, ReadCalls, WorkCalls, scheduler_service_pb2_grpc.SchedulerServiceServicer):
+class SchedulerService(
+    JobCalls, OutlookCalls, ReadCalls, WorkCalls, scheduler_service_pb2_grpc.SchedulerServiceServicer
+):
     """All RPCs."""
 
     def __init__(self, shell: Shell) -> None:

@@ -6,7 +6,9 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.scheduler.core.limits import Limits
+from services.scheduler.core.quotas import Quotas
 from services.scheduler.ledger import Ledger, MemoryLedger, SqliteLedger
+from services.scheduler.quota_settings import read_quotas
 
 SQLITE = "sqlite:///"
 MEMORY = "memory:"
@@ -31,6 +33,18 @@ class SchedulerSettings(BaseSettings):
     max_attempts: int = Field(default=5, ge=1, description="So many failed leases of one chunk fail its job.")
     drain_seconds: float = Field(default=10.0, ge=0, description="Open calls get so long at shutdown.")
 
+    quotas: str = Field(
+        default="",
+        description="Limits by tenant as JSON; `*` is the rest. Keys: jobs, rows, tokens, tokens_per_day, chunks; 0 or "
+        "absent is no limit.",
+    )
+
+    @field_validator("quotas")
+    @classmethod
+    def _readable_quotas(cls, value: str) -> str:
+        read_quotas(value)
+        return value
+
     @field_validator("ledger")
     @classmethod
     def _known_ledger(cls, value: str) -> str:
@@ -49,6 +63,11 @@ class SchedulerSettings(BaseSettings):
             max_leases_per_job=self.max_leases_per_job,
             max_attempts=self.max_attempts,
         )
+
+    @property
+    def tenant_quotas(self) -> Quotas:
+        """The limits on what tenants hold."""
+        return read_quotas(self.quotas)
 
     def open_ledger(self, home: Path) -> Ledger:
         """The ledger that `ledger` names; it is not taken over yet."""

@@ -8,9 +8,11 @@ from services.scheduler.clock import Clock
 from services.scheduler.core import views
 from services.scheduler.core.checks import find_job, require
 from services.scheduler.core.limits import Limits
+from services.scheduler.core.quotas import Quotas
 from services.scheduler.core.records import Job
 from services.scheduler.engine import Engine, Events, Turn
 from services.scheduler.lease_clock import LeaseClock
+from services.scheduler.outlooks import Outlooks
 from services.scheduler.polling import LeasePoll
 from services.scheduler.signals import Changes
 from services.scheduler.watching import JobWatch
@@ -32,6 +34,8 @@ class Shell:
     changes: Changes
     clock: Clock
     limits: Limits
+    outlooks: Outlooks
+    quotas: Quotas
 
     def record(self, job: Job) -> records_pb2.JobRecord:
         """The job as gateways see it, now."""

@@ -8,6 +8,7 @@ from services.scheduler.core.limits import Limits
 from services.scheduler.core.times import SECOND
 from services.scheduler.engine import Engine, Turn
 from services.scheduler.lease_clock import LeaseClock
+from services.scheduler.outlooks import Outlooks
 from services.scheduler.signals import Signal, wait_for_event
 from tidemill import telemetry
 from tidemill.errors import TidemillError
@@ -26,12 +27,15 @@ RETRY_SECONDS = 1.0
 class Timer:
     """Sleeps until the next thing is due; `poke` it when that may have changed."""
 
-    def __init__(self, engine: Engine, leases: LeaseClock, work: Signal, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, engine: Engine, leases: LeaseClock, work: Signal, *, clock: Clock, limits: Limits, outlooks: Outlooks
+    ) -> None:
         self._engine = engine
         self._leases = leases
         self._work = work
         self._clock = clock
         self._limits = limits
+        self._outlooks = outlooks
         self._poked = asyncio.Event()
 
     def poke(self) -> None:
@@ -70,6 +74,7 @@ class Timer:
             turn.record(leasing.expire_lease(turn.state, fence, self._limits))
         while events := jobs.expire_oldest(turn.state, turn.now_ns):
             turn.record(events)
+        self._outlooks.step(turn)
         if turn.state.closing:
             self._work.fire()
 
@@ -83,9 +88,9 @@ class Timer:
         state = self._engine.peek()
         if state is not None:
             wall = self._clock.wall_ns()
-            unsealed = jobs.next_expiry_ns(state)
-            if unsealed is not None:
-                candidates.append(now + max(0, unsealed - wall) / SECOND)
+            for due in (jobs.next_expiry_ns(state), self._outlooks.next_ns()):
+                if due is not None:
+                    candidates.append(now + max(0, due - wall) / SECOND)
             if state.closing and state.closing[0][0] > wall:
                 candidates.append(now + (state.closing[0][0] - wall) / SECOND)
         return min(candidates)

@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+from services.scheduler.core.demand import Demand
+from services.scheduler.core.holdings import Holdings
 from services.scheduler.core.indices import InFlight, ReadyJobs
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.records import Job, LeaseKind, Tally
@@ -17,6 +19,7 @@ def check(state: State, limits: Limits | None = None) -> None:
     check_names(state)
     check_leases(state)
     check_ready(state)
+    check_claims(state)
     if limits is not None:
         check_caps(state, limits)
 
@@ -129,3 +132,13 @@ def summary(state: State) -> dict[str, Any]:
     fields["ready"] = vars(state.ready)
     fields["in_flight"] = vars(state.in_flight)
     return fields
+
+
+def check_claims(state: State) -> None:
+    """Demand and holdings are what the jobs add up to."""
+    demand, holdings = Demand(), Holdings()
+    for job in state.jobs.values():
+        demand.set(job)
+        holdings.move(None, job)
+    assert state.demand == demand
+    assert state.holdings == holdings

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from services.scheduler.app import Scheduler
 from services.scheduler.core.limits import Limits
+from services.scheduler.core.quotas import Quotas
 from services.scheduler.ledger import Ledger, MemoryLedger
 from services.scheduler.service import SchedulerService
 from tests.scheduler import builders
@@ -90,11 +91,16 @@ def key(lease: pb.Lease) -> pb.LeaseKey:
 
 @asynccontextmanager
 async def running(
-    ledger: Ledger | None = None, *, limits: Limits | None = None, time: FakeClock | None = None, ttl: float = 15.0
+    ledger: Ledger | None = None,
+    *,
+    limits: Limits | None = None,
+    time: FakeClock | None = None,
+    ttl: float = 15.0,
+    quotas: Quotas | None = None,
 ) -> AsyncGenerator[ServiceDesk]:
     """A scheduler that serves, until the block ends."""
     scheduler = Scheduler(
-        ledger or MemoryLedger(), limits or Limits(chunk_rows=10), ttl, time.clock() if time else None
+        ledger or MemoryLedger(), limits or Limits(chunk_rows=10), ttl, time.clock() if time else None, quotas
     )
     await scheduler.start()
     try:

@@ -5,13 +5,15 @@ into the time until then, at the 90th percentile, with model loads and a headroo
 nobody knows yet is taken without a promise about its end.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.scheduler.core.demand import STEP_NS
-from services.scheduler.core.estimates import model_pace, rate_spread
-from services.scheduler.core.prospects import Backlog, Eta, Rates, Work
+from services.scheduler.core.estimates import expected_row_tokens, model_pace, rate_spread
+from services.scheduler.core.prospects import Backlog, Eta, Rates, Work, work_of
+from services.scheduler.core.records import Job
 from services.scheduler.core.times import SECOND, to_timestamp
 from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import ledger_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,44 @@ class Verdict:
     feasible: bool
     earliest_ns: int
     eta: Eta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """On what terms a job is sealed: `digest` (hex) names the weights that have to answer, empty where unknown."""
+
+    at_risk: bool = False
+    digest: str = ""
+    eta: Eta | None = None
+
+    def describe(self, sealed: ledger_pb2.JobSealed) -> None:
+        """Write the terms into the event."""
+        sealed.admitted_at_risk = self.at_risk
+        sealed.model_digest = self.digest
+        if self.eta is not None:
+            sealed.eta_p50_time.CopyFrom(to_timestamp(self.eta.p50_ns))
+            sealed.eta_p90_time.CopyFrom(to_timestamp(self.eta.p90_ns))
+
+
+def admit(backlog: Backlog, job: Job) -> Admission:
+    """Judge a job that is about to be sealed.
+
+    Raises:
+        TidemillError: DEADLINE_INFEASIBLE, unless the owner takes the risk.
+    """
+    verdict = judge(backlog, prepared(backlog, job))
+    if not verdict.feasible and not (job.spec.accept_at_risk or job.admitted_at_risk):
+        raise infeasible(job.name, verdict, job.deadline_ns)
+    digest = backlog.capacity.digests.get(job.model, "")
+    return Admission(not verdict.feasible, digest, verdict.eta)
+
+
+def prepared(backlog: Backlog, job: Job) -> Work:
+    """A job as admission sees it: a receiving one has no estimate of its own yet."""
+    if job.row_tokens:
+        return work_of(job, backlog.limits)
+    p50, p90 = expected_row_tokens(model_pace(backlog.state, job.model), job)
+    return work_of(replace(job, row_tokens=p50, row_tokens_p90=p90), backlog.limits)
 
 
 def judge(backlog: Backlog, work: Work) -> Verdict:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from services.scheduler.core.apply_endings import finalise_leased, finalise_requeued, job_ending, job_finished
 from services.scheduler.core.apply_leases import chunk_leased, chunk_requeued, part_committed
 from services.scheduler.core.apply_rows import job_created, job_sealed, segment_committed, writer_opened
+from services.scheduler.core.apply_sla import job_escalated, sla_changed
 from services.scheduler.core.state import State
 from services.scheduler.core.times import from_timestamp
 from tidemill.internal.v1 import ledger_pb2
@@ -21,6 +22,8 @@ _HANDLERS: dict[str, Callable[[State, ledger_pb2.LedgerEvent], None]] = {
     "finalise_leased": finalise_leased,
     "finalise_requeued": finalise_requeued,
     "job_finished": job_finished,
+    "sla_changed": sla_changed,
+    "job_escalated": job_escalated,
 }
 
 

@@ -56,6 +56,7 @@ def part_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
     lease = state.leases[part.fence]
     _mark_done(state, job, part, lease)
     pace = state.paces[job.model] = learn(model_pace(state, job.model), job, part, committed.busy_seconds)
+    state.spending.add(job.tenant, part.tally.prompt_tokens + part.tally.output_tokens, state.time_ns)
     job = replace(job, tally=job.tally + part.tally)
     row_tokens, row_tokens_p90 = expected_row_tokens(pace, job)
     state.put(

@@ -3,8 +3,9 @@
 from bisect import insort
 from dataclasses import replace
 
+from services.scheduler.core.apply_sla import promised
 from services.scheduler.core.estimates import expected_row_tokens, model_pace
-from services.scheduler.core.records import Completion, Job, Seal, Segment, Terms
+from services.scheduler.core.records import Completion, Job, Outlook, Seal, Segment, Terms
 from services.scheduler.core.state import State
 from services.scheduler.core.times import from_timestamp
 from tidemill.internal.v1 import ledger_pb2, records_pb2
@@ -84,10 +85,18 @@ def job_sealed(state: State, event: ledger_pb2.LedgerEvent) -> None:
         row_tokens_p90=row_tokens_p90,
         admitted_at_risk=sealed.admitted_at_risk,
         pinned_digest=sealed.model_digest,
+        outlook=_first_outlook(sealed),
     )
-    state.put(job)
+    state.put(promised(job, state.time_ns))
     del state.receiving[job.name]
     insort(
         state.feed.setdefault(job.tenant, []),
         Completion(event.sequence, job_service_pb2.COMPLETION_KIND_ACCEPTED, job.name),
     )
+
+
+def _first_outlook(sealed: ledger_pb2.JobSealed) -> Outlook:
+    state = job_pb2.SLA_STATE_AT_RISK if sealed.admitted_at_risk else job_pb2.SLA_STATE_ON_TRACK
+    if not sealed.HasField("eta_p50_time"):
+        return Outlook(state)
+    return Outlook(state, from_timestamp(sealed.eta_p50_time), from_timestamp(sealed.eta_p90_time))

@@ -1,5 +1,8 @@
 """Commands on whole jobs: create, seal, cancel, expire."""
 
+from collections.abc import Callable
+
+from services.scheduler.core.admission import Admission
 from services.scheduler.core.checks import (
     find_job,
     not_receiving,
@@ -70,12 +73,19 @@ def check_spec(spec: records_pb2.JobSpec) -> None:
         require_sha256(spec.request_digest, "spec.request_digest")
 
 
-def seal_job(state: State, request: scheduler_service_pb2.SealJobRequest) -> Events:
+def admit_unseen(_job: Job) -> Admission:
+    """Take a job without looking at the capacity: for replays of the past and tests of other things."""
+    return Admission()
+
+
+def seal_job(
+    state: State, request: scheduler_service_pb2.SealJobRequest, admit: Callable[[Job], Admission] = admit_unseen
+) -> Events:
     """Fix the rows and queue the job; no event when it was sealed with this count before.
 
     Raises:
         TidemillError: JOB_NOT_FOUND, JOB_ALREADY_SEALED (with another count), JOB_NOT_RECEIVING, JOB_EMPTY,
-            ROW_COUNT_MISMATCH or INVALID_ARGUMENT.
+            ROW_COUNT_MISMATCH, INVALID_ARGUMENT, or what `admit` raises: the job goes on receiving then.
     """
     job = find_job(state, request.job)
     if job.seal is not None:
@@ -93,6 +103,7 @@ def seal_job(state: State, request: scheduler_service_pb2.SealJobRequest) -> Eve
         input_manifest_key=request.input_manifest_key,
         dataset=request.dataset,
     )
+    admit(job).describe(sealed)
     return [ledger_pb2.LedgerEvent(job_sealed=sealed)]
 
 

@@ -9,6 +9,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
 from services.scheduler.core.demand import Demand
+from services.scheduler.core.holdings import Holdings, Spending
 from services.scheduler.core.indices import Counts, InFlight, ReadyJobs
 from services.scheduler.core.paces import ModelPace
 from services.scheduler.core.records import Chunk, Completion, Job, JobState, Lease, Part, Segment
@@ -48,6 +49,7 @@ class State:
         feed: completion entries by tenant, by sequence.
         paces: what commits taught, by model.
         demand: tokens that open jobs still need, by deadline.
+        holdings: what each tenant holds, and `spending` what it used today.
     """
 
     sequence: int = 0
@@ -70,6 +72,8 @@ class State:
     feed: dict[str, list[Completion]] = field(default_factory=dict[str, list[Completion]])
     paces: dict[str, ModelPace] = field(default_factory=dict[str, ModelPace])
     demand: Demand = field(default_factory=Demand)
+    holdings: Holdings = field(default_factory=Holdings)
+    spending: Spending = field(default_factory=Spending)
 
     def put(self, job: Job) -> None:
         """Store `job` in place of its predecessor and bring the indices by state up to date."""
@@ -79,6 +83,7 @@ class State:
             self._move(before, job)
         self.ready.set(job, self._leasable(job))
         self.demand.set(job)
+        self.holdings.move(before, job)
 
     def _move(self, before: Job | None, job: Job) -> None:
         if before is not None:
