@@ -32,6 +32,21 @@ LEASE_WAIT_SECONDS = Histogram(
     buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600, 3600, 21600),
 )
 
+ETA_RATIO = Histogram(
+    "tidemill_scheduler_eta_ratio",
+    "Time that a succeeded job took since its first ETA, over the time foretold at the 50th percentile.",
+    ["model"],
+    buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2, 4, 10),
+)
+ETA_JOBS = prometheus_client.Counter(
+    "tidemill_scheduler_eta_jobs",
+    "Succeeded jobs that had an ETA, by whether they ended by its 90th percentile.",
+    ["model", "within_p90"],
+)
+DEADLINES = prometheus_client.Counter(
+    "tidemill_scheduler_deadlines", "Succeeded jobs by whether they ended by their deadline.", ["model", "met"]
+)
+
 
 class _Labels:
     """Passes the first values through and calls the rest `other`."""
@@ -64,8 +79,27 @@ def observe(state: State, events: Iterable[ledger_pb2.LedgerEvent]) -> None:
                 _count_requeue(event.chunk_requeued.reason)
             case "finalise_requeued":
                 _count_requeue(event.finalise_requeued.reason)
+            case "job_finished":
+                _judge_foresight(state, event.job_finished.job)
             case _:
                 pass
+
+
+def _judge_foresight(state: State, name: str) -> None:
+    """Compare what was foretold with what came; a job that is gone by now, or did not succeed, tells nothing."""
+    job = state.jobs.get(name)
+    if job is None or job.state != job_pb2.JOB_STATE_SUCCEEDED:
+        return
+    model = _model(job.model)
+    DEADLINES.labels(model, _yes(job.end_ns <= job.deadline_ns)).inc()
+    if job.promised_ns:
+        foretold = max(job.promised_p50_ns - job.promised_ns, SECOND)
+        ETA_RATIO.labels(model).observe((job.end_ns - job.promised_ns) / foretold)
+        ETA_JOBS.labels(model, _yes(job.end_ns <= job.promised_p90_ns)).inc()
+
+
+def _yes(holds: bool) -> str:
+    return "true" if holds else "false"
 
 
 def _count_part(state: State, committed: ledger_pb2.PartCommitted) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import prometheus_client
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,3 +213,22 @@ def test_limits_give_the_class_its_weight() -> None:
     limits = Limits()
     weights = [limits.weight(each) for each in job_pb2.ServiceClass.values()]
     assert weights == [2.0, 4.0, 2.0, 1.0]
+
+
+async def test_the_accuracy_of_etas_is_recorded_and_told() -> None:
+    time = FakeClock()
+    async with running(time=time) as desk:
+        await teach(desk)
+        before = sample("tidemill_scheduler_eta_jobs_total", within_p90="true")
+        met = sample("tidemill_scheduler_deadlines_total", met="true")
+        name = (await seal_of(desk, 1, 20, int(time.wall) + HOUR)).spec.name
+        time.advance(1)
+        await desk.answer_all(name)
+        assert sample("tidemill_scheduler_eta_jobs_total", within_p90="true") == before + 1
+        assert sample("tidemill_scheduler_deadlines_total", met="true") >= met + 1
+        again = (await desk.rpc.EstimateJob(pb.EstimateJobRequest(job=name), CONTEXT)).estimate
+        assert "1 of 1 jobs of the model ended by the 90th percentile" in again.basis
+
+
+def sample(name: str, **labels: str) -> float:
+    return prometheus_client.REGISTRY.get_sample_value(name, {"model": "tiny", **labels}) or 0.0

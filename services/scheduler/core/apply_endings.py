@@ -4,6 +4,8 @@ from bisect import bisect_left, insort
 from dataclasses import replace
 
 from services.scheduler.core.chunks import remainder_pieces
+from services.scheduler.core.estimates import model_pace
+from services.scheduler.core.paces import score
 from services.scheduler.core.records import Chunk, Completion, Ending, Job, Lease, LeaseKind
 from services.scheduler.core.state import Closing, State
 from services.scheduler.core.times import SECOND
@@ -101,6 +103,8 @@ def job_finished(state: State, event: ledger_pb2.LedgerEvent) -> None:
     finished = event.job_finished
     job = state.jobs[finished.job]
     ending = job.expect_ending()
+    if finished.state == job_pb2.JOB_STATE_SUCCEEDED:
+        state.paces[job.model] = score(model_pace(state, job.model), job, state.time_ns)
     if finished.fence:
         state.drop_lease(finished.fence)
     else:

@@ -1,6 +1,6 @@
 """What commits teach about a model: how fast its engines are and how long its rows get."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 from services.scheduler.core.records import Job, Part
@@ -25,6 +25,7 @@ class ModelPace:
         noise: mean square of the logarithm of a part's rate over the average; 0.1 is about a third up or down.
         output_per_row: tokens of an answer.
         bytes_per_token: text bytes of a prompt token, chat template included.
+        etas: succeeded jobs that had an ETA, and `etas_kept`: those that ended by its 90th percentile.
         busy_seconds, rows: how much the averages rest on, at most the memory.
     """
 
@@ -35,6 +36,8 @@ class ModelPace:
     bytes_per_token: float = BYTES_PER_TOKEN
     busy_seconds: float = 0.0
     rows: float = 0.0
+    etas: int = 0
+    etas_kept: int = 0
 
 
 def learn(pace: ModelPace, job: Job, part: Part, busy_seconds: float) -> ModelPace:
@@ -53,7 +56,23 @@ def learn(pace: ModelPace, job: Job, part: Part, busy_seconds: float) -> ModelPa
     tokens = tally.prompt_tokens + tally.output_tokens
     if busy_seconds > 0 and tokens:
         commits, rate, noise, busy = _measured(pace, tokens / busy_seconds, busy_seconds)
-    return ModelPace(commits, rate, noise, output, density, busy, rows)
+    return replace(
+        pace,
+        commits=commits,
+        tokens_per_second=rate,
+        noise=noise,
+        output_per_row=output,
+        bytes_per_token=density,
+        busy_seconds=busy,
+        rows=rows,
+    )
+
+
+def score(pace: ModelPace, job: Job, end_ns: int) -> ModelPace:
+    """The record of ETAs after a job ended at `end_ns`; unchanged where it had none."""
+    if not job.promised_ns:
+        return pace
+    return replace(pace, etas=pace.etas + 1, etas_kept=pace.etas_kept + (end_ns <= job.promised_p90_ns))
 
 
 def _measured(pace: ModelPace, rate: float, busy_seconds: float) -> tuple[int, float, float, float]:

@@ -8,6 +8,7 @@ from services.scheduler.core.estimates import (
     output_guess,
     row_tokens,
 )
+from services.scheduler.core.paces import ModelPace
 from services.scheduler.core.prospects import Backlog, Work
 from services.scheduler.core.times import from_timestamp, to_timestamp
 from tidemill.internal.v1 import scheduler_service_pb2
@@ -65,5 +66,12 @@ def _basis(backlog: Backlog, work: Work, verdict: Verdict, rows: int) -> str:
     loaded = "loaded" if backlog.capacity.loaded.get(work.model) else "not loaded"
     return (
         f"{tokens}; {pace.tokens_per_second:.0f} tokens/s of busy engine over {pace.commits} commits; "
-        f"{engines} engines, model {loaded}"
+        f"{engines} engines, model {loaded}{_record(pace)}"
     )
+
+
+def _record(pace: ModelPace) -> str:
+    """How past ETAs of the model held; empty without any."""
+    if not pace.etas:
+        return ""
+    return f"; {pace.etas_kept} of {pace.etas} jobs of the model ended by the 90th percentile they were told"
