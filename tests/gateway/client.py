@@ -11,6 +11,7 @@ import pytest
 from tidemill.errors import TidemillError
 from tidemill.status import from_rpc_error
 from tidemill.v1 import (
+    admin_service_pb2_grpc,
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
@@ -80,6 +81,7 @@ class GatewayClient:
         self.blocking_channel = grpc.insecure_channel(address, options=_LIMITS)
         self.blocking: Any = job_service_pb2_grpc.JobServiceStub(self.blocking_channel)
         self.models: Any = model_service_pb2_grpc.ModelServiceStub(self.channel)
+        self.admin: Any = admin_service_pb2_grpc.AdminServiceStub(self.channel)
         self.metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {key}"),) if key else ()
 
     async def __aenter__(self) -> Self:

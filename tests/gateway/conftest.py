@@ -91,3 +91,11 @@ async def stranger(stack: Stack) -> AsyncIterator[GatewayClient]:
     key = create_key(stack.home / "keys.json", PEPPER, "other")
     async with GatewayClient(stack.address_of("gateway"), key) as opened:
         yield opened
+
+
+@pytest.fixture
+async def operator(stack: Stack) -> AsyncIterator[GatewayClient]:
+    """A client with an admin key of a tenant of its own."""
+    key = create_key(stack.home / "keys.json", PEPPER, "operator", admin=True)
+    async with GatewayClient(stack.address_of("gateway"), key) as opened:
+        yield opened

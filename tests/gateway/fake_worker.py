@@ -11,10 +11,13 @@ from tidemill.internal.v1 import records_pb2, scheduler_service_pb2, scheduler_s
 from tidemill.names import parse_job
 from tidemill.segments import ResultRow, input_rows, read_segment, result_table, write_segment
 from tidemill.store import ObjectStore
-from tidemill.v1 import model_service_pb2, row_pb2
+from tidemill.v1 import job_pb2, model_service_pb2, row_pb2
 
 pb = scheduler_service_pb2
 WINDOW = 512
+TERMINAL = frozenset(
+    {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_EXPIRED}
+)
 
 
 class FakeWorker:
@@ -87,11 +90,15 @@ class FakeWorker:
         await self._stub.CommitPart(request, timeout=10)
 
     async def finish(self, lease: pb.Lease) -> None:
-        """Close a job: give up what remains, report the end."""
+        """Do a closing task: give up what remains and report the end, or clean up."""
+        if lease.kind == pb.LEASE_KIND_CLEANUP:
+            key = pb.LeaseKey(job=lease.spec.name, fence=lease.fence)
+            await self._stub.FinishCleanup(pb.FinishCleanupRequest(lease=key), timeout=10)
+            return
         for number, rest in enumerate(lease.remainders):
             done = rowset.from_bytes(rest.done_bitmap)
             missing = list(rowset.indices(rowset.full(rest.chunk_rows) & ~done))
-            results = [_given_up(rest.chunk_start, rest.chunk_start + index) for index in missing]
+            results = [_given_up(lease, rest.chunk_start, rest.chunk_start + index) for index in missing]
             await self._commit(lease, (rest.chunk_start, rest.chunk_rows), number, results)
         record = await self.record(lease.spec.name)
         counts, usage = record.row_counts, record.usage
@@ -112,14 +119,34 @@ class FakeWorker:
         )
         await self._stub.FinishJob(request, timeout=10)
 
+    async def chunks(self, job: str) -> list[pb.Lease]:
+        """The chunks of one job that can be leased now, by start; closing tasks that come instead are done."""
+        while True:
+            leases = await self.lease()
+            for lease in leases:
+                if lease.kind != pb.LEASE_KIND_CHUNK:
+                    await self.finish(lease)
+            found = [lease for lease in leases if lease.kind == pb.LEASE_KIND_CHUNK]
+            assert all(lease.spec.name == job for lease in found), "the model has chunks of another job"
+            if found or not leases:
+                return sorted(found, key=lambda lease: lease.chunk_start)
+
     async def run(self) -> None:
         """Answer everything that waits, one part a chunk, until no work comes for a second."""
         while leases := await self.lease():
-            for lease in leases:
-                if lease.kind == pb.LEASE_KIND_CHUNK:
-                    await self.commit(lease, range(lease.chunk_start, lease.chunk_start + lease.chunk_rows))
-                else:
-                    await self.finish(lease)
+            await self._answer(leases)
+
+    async def end(self, job: str) -> None:
+        """Answer everything that comes until this job is terminal."""
+        while (await self.record(job)).state not in TERMINAL:
+            await self._answer(await self.lease())
+
+    async def _answer(self, leases: Iterable[pb.Lease]) -> None:
+        for lease in leases:
+            if lease.kind == pb.LEASE_KIND_CHUNK:
+                await self.commit(lease, range(lease.chunk_start, lease.chunk_start + lease.chunk_rows))
+            else:
+                await self.finish(lease)
 
     async def record(self, job: str) -> records_pb2.JobRecord:
         """A job as the scheduler sees it."""
@@ -155,11 +182,19 @@ def _result(lease: pb.Lease, row: Any, failed: bool, text: str) -> ResultRow:
     )
 
 
-def _given_up(chunk_start: int, index: int) -> ResultRow:
+_GIVEN_UP = {
+    job_pb2.JOB_STATE_CANCELLED: (row_pb2.ROW_STATUS_CANCELLED, "JOB_CANCELLED"),
+    job_pb2.JOB_STATE_EXPIRED: (row_pb2.ROW_STATUS_EXPIRED, "JOB_EXPIRED"),
+    job_pb2.JOB_STATE_FAILED: (row_pb2.ROW_STATUS_FAILED, "JOB_FAILED"),
+}
+
+
+def _given_up(lease: pb.Lease, chunk_start: int, index: int) -> ResultRow:
+    status, code = _GIVEN_UP[lease.outcome]
     return ResultRow(
         row_index=index,
         custom_id=f"r{index}",
-        status=row_pb2.ROW_STATUS_CANCELLED,
+        status=status,
         text=None,
         finish_reason="",
         prompt_tokens=0,
@@ -169,10 +204,10 @@ def _given_up(chunk_start: int, index: int) -> ResultRow:
         prefill_seconds=None,
         decode_seconds=None,
         attempt=0,
-        error_code="JOB_CANCELLED",
-        error_message="the job was cancelled",
+        error_code=code,
+        error_message="the job ended without this row",
         request_digest=bytes(32),
-        output_digest=digests.error_digest("JOB_CANCELLED"),
+        output_digest=digests.error_digest(code),
         chunk_start=chunk_start,
         model_digest="",
         engine_build="",
