@@ -80,7 +80,11 @@ _PRECONDITION_CODES = frozenset({Code.FAILED_PRECONDITION})
 
 
 def rpc_status(error: TidemillError) -> status_pb2.Status:
-    """The wire form of `error`: one ErrorInfo, and the fitting further details."""
+    """The wire form of `error`: one ErrorInfo, and the fitting further details.
+
+    The metadata of QUOTA_EXCEEDED name the `subject`, the `quota` and its `limit`; those of DEADLINE_INFEASIBLE the
+    `earliest_feasible_time` (RFC 3339).
+    """
     code = STATUS_OF[error.reason]
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if error.violations:
@@ -110,12 +114,13 @@ def _precondition_failure(error: TidemillError) -> error_details_pb2.Preconditio
 
 
 def _quota_failure(error: TidemillError) -> error_details_pb2.QuotaFailure:
-    violation = error_details_pb2.QuotaFailure.Violation
-    subject = f"tenants/{error.metadata['tenant']}" if "tenant" in error.metadata else ""
-    quota = error.metadata.get("quota", "")
-    return error_details_pb2.QuotaFailure(
-        violations=[violation(subject=subject, quota_id=quota, description=error.message)]
+    violation = error_details_pb2.QuotaFailure.Violation(
+        subject=error.metadata.get("subject", ""),
+        quota_id=error.metadata.get("quota", ""),
+        quota_value=int(error.metadata.get("limit", 0)),
+        description=error.message,
     )
+    return error_details_pb2.QuotaFailure(violations=[violation])
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

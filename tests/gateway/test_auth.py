@@ -6,12 +6,14 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import field_mask_pb2
 
 from tests.gateway.client import GatewayClient, pb, prompts, refused
 from tests.gateway.fake_worker import FakeWorker
 from tests.system.processes import PEPPER, Stack
 from tidemill.errors import Reason
 from tidemill.keys import create_key
+from tidemill.v1 import job_pb2
 
 Call = Callable[[], Any]
 
@@ -19,6 +21,9 @@ Call = Callable[[], Any]
 def all_calls(client: GatewayClient, name: str) -> list[Call]:
     """Every RPC that names a job."""
     stub, options = client.blocking, {"metadata": client.metadata, "timeout": 20}
+    update = pb.UpdateJobRequest(
+        job=job_pb2.Job(name=name), update_mask=field_mask_pb2.FieldMask(paths=["service_class"])
+    )
     return [
         lambda: stub.GetJob(pb.GetJobRequest(name=name), **options),
         lambda: stub.SealJob(pb.SealJobRequest(name=name, row_count=1), **options),
@@ -26,6 +31,13 @@ def all_calls(client: GatewayClient, name: str) -> list[Call]:
         lambda: list(stub.AppendRows(iter([pb.AppendRowsRequest(job=name, rows=prompts(0, 1))]), **options)),
         lambda: list(stub.WatchJob(pb.WatchJobRequest(name=name), **options)),
         lambda: list(stub.ReadResults(pb.ReadResultsRequest(name=name), **options)),
+        lambda: stub.PauseJob(pb.PauseJobRequest(name=name), **options),
+        lambda: stub.ResumeJob(pb.ResumeJobRequest(name=name), **options),
+        lambda: stub.UpdateJob(update, **options),
+        lambda: stub.DeleteJob(pb.DeleteJobRequest(name=name), **options),
+        lambda: stub.RetryFailedRows(pb.RetryFailedRowsRequest(name=name), **options),
+        lambda: stub.EstimateJob(pb.EstimateJobRequest(job=job_pb2.Job(name=name or "x")), **options),
+        lambda: stub.ExplainJob(pb.ExplainJobRequest(name=name), **options),
     ]
 
 
@@ -38,6 +50,7 @@ def parent_calls(client: GatewayClient, parent: str) -> list[Call]:
         lambda: stub.SubmitJob(iter([pb.SubmitJobRequest(create=create)]), **options),
         lambda: stub.ListJobs(pb.ListJobsRequest(parent=parent), **options),
         lambda: stub.ListCompletions(pb.ListCompletionsRequest(parent=parent), **options),
+        lambda: stub.EstimateJob(pb.EstimateJobRequest(parent=parent), **options),
     ]
 
 

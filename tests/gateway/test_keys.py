@@ -23,6 +23,22 @@ def test_a_key_is_stored_as_a_hash_only(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_key_is_no_admin_key_unless_it_is_made_one(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    create_key(path, PEPPER, "a")
+    create_key(path, PEPPER, "b", admin=True)
+    assert [record.admin for record in list_keys(path)] == [False, True]
+
+
+def test_keys_of_a_file_without_the_admin_flag_are_no_admin_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    create_key(path, PEPPER, "a", admin=True)
+    fields = json.loads(path.read_text())
+    del fields["keys"][0]["admin"]
+    path.write_text(json.dumps(fields))
+    assert [record.admin for record in list_keys(path)] == [False]
+
+
 def test_the_pepper_and_every_character_count() -> None:
     key = "tm_live_" + "a" * 16 + "_" + "b" * 32
     assert hash_key(PEPPER, key) != hash_key(PEPPER + "x", key)
@@ -49,6 +65,9 @@ def test_no_file_means_no_keys(tmp_path: Path) -> None:
         '{"version": 2, "keys": []}',
         '{"version": 1, "keys": [{"id": 1}]}',
         '{"version": 1, "keys": [{"id": "a", "tenant": "b", "hash": "plain", "create_time": ""}]}',
+        '{"version": 1, "keys": [{"id": "a", "tenant": "b", "hash": "'
+        + "0" * 64
+        + '", "create_time": "", "admin": 1}]}',
         "\xff",
     ],
 )

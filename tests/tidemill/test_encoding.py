@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.encoding import Message, decode_request, encode_request, encode_spec, merge_sampling, sampling_values
+from tidemill.encoding import (
+    Message,
+    decode_request,
+    decode_row,
+    encode_request,
+    encode_spec,
+    merge_sampling,
+    sampling_values,
+)
 from tidemill.v1 import row_pb2
 
 text = st.text(max_size=50)
@@ -37,6 +45,14 @@ def test_requests_round_trip(row: row_pb2.Row) -> None:
     assert request.messages == tuple(Message(item.role, item.content) for item in row.chat.messages)
     assert request.sampling == sampling_values(row.sampling)
     assert {type(value) for value in request.sampling.values()} <= {int, float, list}
+
+
+@given(prompts | chats)
+def test_a_row_comes_back_from_its_bytes(row: row_pb2.Row) -> None:
+    back = decode_row("mine", encode_request(row))
+    assert back.custom_id == "mine"
+    assert back.WhichOneof("input") == row.WhichOneof("input")
+    assert encode_request(back) == encode_request(row)
 
 
 @given(prompts | chats)

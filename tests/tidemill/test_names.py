@@ -3,7 +3,7 @@
 import pytest
 
 from tidemill.errors import Reason, TidemillError
-from tidemill.names import JobName, check_tenant, new_job_id, parse_job, parse_parent
+from tidemill.names import JobName, check_tenant, new_job_id, parse_job, parse_model, parse_parent
 
 
 def test_new_ids_are_ulids_that_sort_by_time() -> None:
@@ -44,3 +44,14 @@ def test_malformed_parents_are_refused(parent: str) -> None:
 
 def test_parent_gives_its_tenant() -> None:
     assert parse_parent("tenants/team-1") == check_tenant("team-1") == "team-1"
+
+
+def test_a_model_s_id_may_hold_slashes() -> None:
+    assert parse_model("models/Qwen/Qwen2.5-0.5B-Instruct") == "Qwen/Qwen2.5-0.5B-Instruct"
+
+
+@pytest.mark.parametrize("name", ["", "tiny", "models", "models/", "jobs/tiny", "models/" + "\u00e9" * 129])
+def test_malformed_model_names_are_refused(name: str) -> None:
+    with pytest.raises(TidemillError) as caught:
+        parse_model(name)
+    assert caught.value.reason is Reason.INVALID_NAME

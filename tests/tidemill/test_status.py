@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from tidemill.errors import DOMAIN, FieldViolation, Reason, TidemillError
 from tidemill.status import STATUS_OF, from_rpc_error, rpc_status
@@ -50,6 +50,35 @@ def test_each_status_carries_one_error_info_of_our_domain() -> None:
     infos = [detail for detail in status.details if detail.TypeName() == "google.rpc.ErrorInfo"]
     assert len(infos) == 1
     assert DOMAIN.encode() in infos[0].value
+
+
+def detail(status: status_pb2.Status, kind: Any) -> Any:
+    """The one detail of this kind."""
+    (packed,) = [item for item in status.details if item.Is(kind.DESCRIPTOR)]
+    message = kind()
+    assert packed.Unpack(message)
+    return message
+
+
+def test_a_quota_that_is_exceeded_is_told_in_the_standard_form() -> None:
+    metadata = {"subject": "tenants/dev", "quota": "rows", "limit": 100, "held": 90, "wanted": 120}
+    error = TidemillError(Reason.QUOTA_EXCEEDED, "words", metadata=metadata, retry_after=30.0)
+    status = rpc_status(error)
+    (violation,) = detail(status, error_details_pb2.QuotaFailure).violations
+    assert (violation.subject, violation.quota_id, violation.quota_value) == ("tenants/dev", "rows", 100)
+    assert violation.description == "words"
+    assert detail(status, error_details_pb2.RetryInfo).retry_delay.seconds == 30
+    assert status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    back = over_the_wire(error)
+    assert (back.reason, back.metadata, back.retry_after) == (error.reason, error.metadata, 30.0)
+
+
+def test_an_infeasible_deadline_tells_the_earliest_one() -> None:
+    metadata = {"job": "tenants/dev/jobs/x", "earliest_feasible_time": "2030-01-01T00:00:00Z"}
+    error = TidemillError(Reason.DEADLINE_INFEASIBLE, "words", metadata=metadata)
+    (violation,) = detail(rpc_status(error), error_details_pb2.PreconditionFailure).violations
+    assert (violation.type, violation.subject) == ("DEADLINE_INFEASIBLE", "tenants/dev/jobs/x")
+    assert over_the_wire(error).metadata == metadata
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""What the scheduler learns of a segment's work, without processes."""
+
+from pathlib import Path
+
+from services.gateway.buffer import RowBuffer
+from services.gateway.frames import Frame, FrameChecker, Prepared
+from services.gateway.input_segments import write_input_segment
+from services.gateway.prompt_length import PromptLengths
+from tests.gateway.client import prompts
+from tidemill.internal.v1 import records_pb2
+from tidemill.names import JobName, new_job_id
+from tidemill.store import open_store
+from tidemill.v1 import job_service_pb2, row_pb2
+
+
+def segments(tmp_path: Path, rows: list[row_pb2.Row], max_rows: int, **sampling: int) -> list[records_pb2.SegmentRef]:
+    """The segments that a frame of `rows` is cut into."""
+    store = open_store(tmp_path.as_uri())
+    report = records_pb2.ModelReport(model="m", has_chat_template=True)
+    checker = FrameChecker(PromptLengths(store), report, row_pb2.SamplingParams(**sampling))
+    message = job_service_pb2.AppendRowsRequest(rows=rows)
+    prepared = checker.prepare(Frame(0, message.rows, message))
+    assert isinstance(prepared, Prepared)
+    buffer = RowBuffer(max_rows, 1 << 20)
+    buffer.add(prepared)
+    job, found = JobName("dev", new_job_id()), list[records_pb2.SegmentRef]()
+    while len(buffer):
+        found.append(write_input_segment(store, job, 1, buffer.cut()))
+    return found
+
+
+def test_bytes_of_text_and_limits_of_answers_are_summed_by_segment(tmp_path: Path) -> None:
+    rows = prompts(0, 2, "\u00e9")
+    rows[1].sampling.max_tokens = 3
+    chat = row_pb2.Row(custom_id="chat")
+    chat.chat.messages.add(role="system", content="abc")
+    chat.chat.messages.add(role="user", content="\u00e9")
+    found = segments(tmp_path, [*rows, chat], 2, max_tokens=10)
+    assert [(item.text_bytes, item.max_output_tokens) for item in found] == [(4 + 4, 10 + 3), (5, 10)]
+
+
+def test_rows_without_a_limit_count_as_zero(tmp_path: Path) -> None:
+    rows = prompts(0, 3)
+    rows[0].sampling.max_tokens = 7
+    (found,) = segments(tmp_path, rows, 10)
+    assert found.max_output_tokens == 7
