@@ -97,31 +97,31 @@ def _earliest(backlog: Backlog, work: Work, model: str | None) -> int:
     """The earliest deadline at which the work fits in among the firm claims (of one model, or of all)."""
     own = _tokens_seconds(backlog, work)
     due = _due(backlog, model)
-    usable = _usable(backlog, model)
-    earliest, before = backlog.now_ns, 0.0
-    for step, seconds in due:
+    pace = SECOND / _usable(backlog, model)
+    first, before = 0, 0.0
+    for place, (time, seconds) in enumerate(due):
         # Claims of this step and later ones have to wait for the new work, too, if that goes before them.
-        if _done_at(backlog, seconds + own, usable) > step * STEP_NS:
-            earliest, before = (step + 1) * STEP_NS, seconds
-    for step, seconds in due:
-        if step * STEP_NS >= earliest:
-            fits = _done_at(backlog, before + own, usable)
-            if fits < step * STEP_NS:
-                break
+        if (seconds + own) * pace > time:
+            first, before = place + 1, seconds
+    earliest = due[first - 1][0] + STEP_NS if first else 0
+    for time, seconds in due[first:]:
+        if (before + own) * pace < time:
+            break
         before = seconds
-    return max(earliest, _done_at(backlog, before + own, usable))
+    return backlog.now_ns + max(earliest, int((before + own) * pace))
 
 
 def _due(backlog: Backlog, model: str | None) -> list[tuple[int, float]]:
-    """(step, firm engine-seconds due by then) of the steps to come."""
+    """(time from now in ns, firm engine-seconds due by then) of the steps to come."""
     curve = backlog.state.demand.firm
     rates = Rates(backlog.state)
+    cost = {name: 1 / rates.rate(name) for name in curve.models if model in (None, name)}
     due: list[tuple[int, float]] = []
     total = 0.0
     for step in curve.steps_from(backlog.now_ns // STEP_NS + 1):
-        tokens = curve.p90[step]
-        total += rates.seconds(tokens if model is None else {model: tokens[model]})
-        due.append((step, total))
+        for name, tokens in curve.p90[step].items():
+            total += tokens * cost.get(name, 0.0)
+        due.append((step * STEP_NS - backlog.now_ns, total))
     return due
 
 
@@ -129,13 +129,9 @@ def _usable(backlog: Backlog, model: str | None) -> float:
     """Engine-seconds a second that may be promised: without the headroom and the share that loading models takes."""
     capacity, limits = backlog.capacity, backlog.limits
     engines = capacity.engines if model is None else capacity.by_model[model]
-    models = {name for tokens in backlog.state.demand.firm.p90.values() for name in tokens}
+    models = backlog.state.demand.firm.models
     load = max((capacity.load_time(name) for name in models), default=0.0) if len(models) > 1 else 0.0
     return engines * (1 - limits.admission_headroom) * limits.owed_seconds / (limits.owed_seconds + load)
-
-
-def _done_at(backlog: Backlog, seconds: float, usable: float) -> int:
-    return backlog.now_ns + int(seconds / usable * SECOND)
 
 
 def infeasible(job: str, verdict: Verdict, deadline_ns: int) -> TidemillError:

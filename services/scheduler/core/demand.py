@@ -46,15 +46,17 @@ def claim_of(job: Job) -> Claim | None:
 
 @dataclass(slots=True)
 class Curve:
-    """Tokens by deadline step and model; `steps` rise."""
+    """Tokens by deadline step and model; `steps` rise, `models` counts the claims of each model."""
 
     steps: list[int] = field(default_factory=list[int])
     p50: dict[int, Counts[str]] = field(default_factory=dict[int, Counts[str]])
     p90: dict[int, Counts[str]] = field(default_factory=dict[int, Counts[str]])
+    models: Counts[str] = field(default_factory=Counts[str])
 
     def shift(self, claim: Claim, sign: int) -> None:
         """Add or take away a claim."""
         step = claim.step
+        self.models.shift(claim.model, sign)
         if step not in self.p90:
             insort(self.steps, step)
             self.p50[step] = Counts[str]()

@@ -6,7 +6,6 @@ in order, so it ends when all work of earlier deadlines has (`by_deadline`), not
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -117,7 +116,8 @@ class Backlog:
         demand = self.state.demand
         curve = demand.tenants.get(tenant, _NOTHING) if tenant else demand.everything
         rates = Rates(self.state)
-        seconds = (rates.seconds(curve.p50[step]) for step in curve.steps)
+        cost = {name: 1 / rates.rate(name) for name in curve.models}
+        seconds = (sum(n * cost[name] for name, n in curve.p50[step].items()) for step in curve.steps)
         return list(curve.steps), list(accumulate(seconds, initial=0.0))
 
 
@@ -130,10 +130,6 @@ class Rates:
     def __init__(self, state: State) -> None:
         self._state = state
         self._rates: dict[str, float] = {}
-
-    def seconds(self, tokens: Mapping[str, int]) -> float:
-        """Engine-seconds of tokens by model."""
-        return sum(number / self.rate(model) for model, number in tokens.items())
 
     def rate(self, model: str) -> float:
         """Tokens a second."""
