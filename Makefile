@@ -29,13 +29,17 @@ venv: ## The locked environment (.venv, or .venv-gpu with ENGINE=gpu)
 demo: preflight venv ## Answer 200 prompts end to end (KEEP=1 leaves everything running)
 	@$(PY) -m tidemill.cli.main demo --engine $(ENGINE) $(if $(filter-out 0,$(KEEP)),--keep)
 
+.PHONY: redis
+redis: venv ## A redis-server for the tests of the Redis ledger: Debian's, where it is missing and may be installed
+	@$(PY) -m scripts.install_redis
+
 .PHONY: test
-test: venv ## Every test but the soak, with branch coverage
+test: venv redis ## Every test but the soak, with branch coverage
 	@mkdir -p build
 	$(PY) -m pytest $(wildcard $(TESTS)) -m "not soak" $(COVERAGE)
 
 .PHONY: soak
-soak: venv ## The long runs
+soak: venv redis ## The long runs
 	$(PY) -m pytest tests -m soak --timeout=7200
 
 .PHONY: check

@@ -2,27 +2,40 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.quotas import Quotas
-from services.scheduler.ledger import Ledger, MemoryLedger, SqliteLedger
+from services.scheduler.ledger import Ledger, MemoryLedger, RedisLedger, SqliteLedger, redis_address
 from services.scheduler.quota_settings import read_quotas
 
 SQLITE = "sqlite:///"
 MEMORY = "memory:"
+REDIS = tuple(f"{scheme}://" for scheme in redis_address.SCHEMES)
 
 
 class SchedulerSettings(BaseSettings):
     """What an operator may set."""
 
-    model_config = SettingsConfigDict(env_prefix="TIDEMILL_SCHEDULER_", extra="ignore", frozen=True)
+    # A refused ledger address is not repeated: somebody may have written a password into it.
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEMILL_SCHEDULER_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     address: str = Field(default="127.0.0.1:7080", description="gRPC address; port 0 takes a free one.")
     http_address: str = Field(default="127.0.0.1:7081", description="Address of /metrics, /healthz and /readyz.")
     ledger: str = Field(
-        default="", description="`sqlite:///PATH` or `memory:`. Default: `sqlite:///<home>/ledger.sqlite3`."
+        default="",
+        description="`sqlite:///PATH`, `memory:`, or `redis://[user@]host[:port][/database][?name=LEDGER&ca=FILE]` "
+        "(`rediss://` for TLS), which several schedulers may share: one leads. "
+        "Default: `sqlite:///<home>/ledger.sqlite3`.",
+    )
+    ledger_password: SecretStr = Field(default=SecretStr(""), description="Password of the Redis user.")
+    ledger_vouched: bool = Field(
+        default=False,
+        description="Where CONFIG GET is forbidden: you made sure that Redis has appendonly yes, appendfsync always, "
+        "maxmemory-policy noeviction and enough maxmemory.",
     )
     lease_seconds: float = Field(default=15.0, gt=0, le=3600, description="A lease not extended for so long is lost.")
     chunk_rows: int = Field(default=2048, ge=1, le=65536, description="Most rows of a chunk.")
@@ -50,7 +63,10 @@ class SchedulerSettings(BaseSettings):
     def _known_ledger(cls, value: str) -> str:
         if value in ("", MEMORY) or (value.startswith(SQLITE) and len(value) > len(SQLITE)):
             return value
-        raise ValueError(f"must be `{SQLITE}PATH` or `{MEMORY}`, not {value!r}")
+        if value.startswith(REDIS):
+            redis_address.parse(value)
+            return value
+        raise ValueError(f"must be `{SQLITE}PATH`, `{MEMORY}` or `{redis_address.FORM}`")
 
     @property
     def limits(self) -> Limits:
@@ -73,6 +89,9 @@ class SchedulerSettings(BaseSettings):
         """The ledger that `ledger` names; it is not taken over yet."""
         if self.ledger == MEMORY:
             return MemoryLedger()
+        if self.ledger.startswith(REDIS):
+            address = redis_address.parse(self.ledger, self.ledger_password.get_secret_value())
+            return RedisLedger(address, vouched=self.ledger_vouched)
         if not self.ledger:
             return SqliteLedger(home / "ledger.sqlite3")
         return SqliteLedger(Path(self.ledger.removeprefix(SQLITE)).expanduser())

@@ -3,7 +3,9 @@
 The machine compares the scheduler with `reference`: an independent account of what was acknowledged.
 """
 
+import atexit
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,12 @@ from services.scheduler.core.limits import Limits
 from services.scheduler.core.state import State
 from services.scheduler.core.times import SECOND, to_timestamp
 from services.scheduler.engine import Events
-from services.scheduler.ledger import Ledger, MemoryLedger, SqliteLedger
+from services.scheduler.ledger import Ledger, MemoryLedger, RedisLedger, SqliteLedger
 from services.scheduler.ledger.base import replay
+from services.scheduler.ledger.redis_address import parse
 from tests.scheduler import builders, recount
 from tests.scheduler.desk import FAILED, RELEASED
+from tests.scheduler.redis_server import RedisServer
 from tests.scheduler.reference import Held, JobHistory
 from tests.scheduler.refusals import refusal
 from tidemill.errors import Reason
@@ -438,6 +442,24 @@ class SqliteMachine(SchedulerMachine):
         return self.make_ledger()
 
 
+class RedisMachine(SchedulerMachine):
+    """Every example has a ledger name of its own in one Redis, which ends with the tests."""
+
+    server: RedisServer | None = None
+
+    def make_ledger(self) -> Ledger:
+        if RedisMachine.server is None:
+            RedisMachine.server = RedisServer(Path(tempfile.mkdtemp()))
+            RedisMachine.server.start()
+            atexit.register(RedisMachine.server.kill)
+        return RedisLedger(parse(RedisMachine.server.url(uuid.uuid4().hex)))
+
+    def reopen_ledger(self) -> Ledger:
+        self.ledger.close()
+        assert isinstance(self.ledger, RedisLedger)
+        return RedisLedger(self.ledger.address)
+
+
 _QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 TestMemoryMachine = SchedulerMachine.TestCase
@@ -446,5 +468,9 @@ TestMemoryMachine.settings = settings(
 )
 TestSqliteMachine = SqliteMachine.TestCase
 TestSqliteMachine.settings = settings(
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=_QUIET
+)
+TestRedisMachine = RedisMachine.TestCase
+TestRedisMachine.settings = settings(
     max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=_QUIET
 )

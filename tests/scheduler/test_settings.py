@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from services.scheduler.core.limits import Limits
-from services.scheduler.ledger import MemoryLedger, SqliteLedger
+from services.scheduler.ledger import MemoryLedger, RedisLedger, SqliteLedger
+from services.scheduler.ledger.redis_address import RedisAddress
 from services.scheduler.settings import SchedulerSettings
 
 
@@ -39,10 +40,24 @@ def test_a_ledger_is_named_by_its_path():
     assert ledger.path == Path("/var/lib/tidemill/l.sqlite3")
 
 
+def test_a_redis_ledger_is_named_by_its_address(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TIDEMILL_SCHEDULER_LEDGER_PASSWORD", "s3cret")
+    chosen = SchedulerSettings(ledger="rediss://tm@redis.example:6390?name=prod")
+    ledger = chosen.open_ledger(Path())
+    assert isinstance(ledger, RedisLedger)
+    assert ledger.address == RedisAddress("redis.example", 6390, 0, "prod", "tm", "s3cret", tls=True)
+    assert "s3cret" not in repr(chosen)
+    with pytest.raises(ValidationError) as caught:
+        settings(ledger="redis://tm:s3cret@redis.example")  # pragma: allowlist secret
+    assert "TIDEMILL_SCHEDULER_LEDGER_PASSWORD" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "values",
     [
-        {"ledger": "redis://localhost"},
+        {"ledger": "http://localhost"},
+        {"ledger": "redis://localhost/x"},
         {"ledger": "sqlite:///"},
         {"chunk_rows": 0},
         {"chunk_rows": 65_537},

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.scheduler.test_machine import SchedulerMachine, SqliteMachine
+from tests.scheduler.test_machine import RedisMachine, SchedulerMachine, SqliteMachine
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 
@@ -24,7 +24,13 @@ class LongSqliteMachine(SqliteMachine):
     """On disk, reopened as the rules say."""
 
 
+class LongRedisMachine(RedisMachine):
+    """In a real Redis."""
+
+
 TestLongMachine = LongMachine.TestCase
 TestLongMachine.settings = LONG
 TestLongSqliteMachine = LongSqliteMachine.TestCase
 TestLongSqliteMachine.settings = settings(LONG, max_examples=1000)
+TestLongRedisMachine = LongRedisMachine.TestCase
+TestLongRedisMachine.settings = settings(LONG, max_examples=1000)

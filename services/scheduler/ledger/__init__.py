@@ -2,6 +2,7 @@
 
 from services.scheduler.ledger.base import Ledger, Opened
 from services.scheduler.ledger.memory import MemoryLedger
+from services.scheduler.ledger.redis import RedisLedger
 from services.scheduler.ledger.sqlite import SqliteLedger
 
-__all__ = ["Ledger", "MemoryLedger", "Opened", "SqliteLedger"]
+__all__ = ["Ledger", "MemoryLedger", "Opened", "RedisLedger", "SqliteLedger"]
