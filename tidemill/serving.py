@@ -54,6 +54,7 @@ class ServerSpec:
         drain: told to finish its streams once no new calls are accepted.
         max_message_bytes: larger requests are refused by gRPC.
         max_calls: calls beyond so many at a time are refused.
+        traces: begin a trace for a call that brings none; without, such a call leaves no span.
         grace_seconds: open calls get so long at shutdown.
     """
 
@@ -66,6 +67,7 @@ class ServerSpec:
     ready_file: Path | None = None
     max_message_bytes: int = 4 << 20
     max_calls: int = 4096
+    traces: bool = True
     grace_seconds: float = 10.0
 
 
@@ -73,7 +75,7 @@ async def serve(spec: ServerSpec) -> None:
     """Serve until SIGTERM or SIGINT, then drain: health NOT_SERVING, streams finish, open calls get the grace."""
     stop = shutdown_event()
     server = grpc.aio.server(
-        interceptors=[_Edge()],
+        interceptors=[_Edge(spec.traces)],
         options=[*_OPTIONS, ("grpc.max_receive_message_length", spec.max_message_bytes)],
         maximum_concurrent_rpcs=spec.max_calls,
     )
@@ -118,10 +120,22 @@ def _readiness(spec: ServerSpec, stop: asyncio.Event) -> ops.Readiness:
 class _Edge(cast("Any", grpc.aio).ServerInterceptor):
     """Around each call: continue the caller's trace, note its deadline, turn errors into statuses, count it."""
 
+    def __init__(self, traces: bool) -> None:
+        self._traces = traces
+        self._wrapped: dict[str, Any] = {}
+
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        method: str = handler_call_details.method
+        # A method's handler is the same for every call, so it is wrapped once.
+        if method in self._wrapped:
+            return self._wrapped[method]
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/tidemill."):
+        if handler is None or not method.startswith("/tidemill."):
             return handler
+        wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> Any:
         wrap = _wrap_stream if handler.response_streaming else _wrap_unary
         if handler.request_streaming:
             behavior = handler.stream_stream or handler.stream_unary
@@ -129,7 +143,7 @@ class _Edge(cast("Any", grpc.aio).ServerInterceptor):
             behavior = handler.unary_stream or handler.unary_unary
         factory = _FACTORIES[handler.request_streaming, handler.response_streaming]
         return factory(
-            wrap(handler_call_details.method, behavior),
+            wrap(method, behavior, self._traces),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -143,9 +157,9 @@ _FACTORIES: dict[tuple[bool, bool], Any] = {
 }
 
 
-def _wrap_unary(method: str, behavior: Any) -> Any:
+def _wrap_unary(method: str, behavior: Any, traces: bool) -> Any:
     async def handle(request: Any, context: Any) -> Any:
-        span = _enter(method, context)
+        span = _enter(method, context, traces)
         started = time.monotonic()
         try:
             response = await behavior(request, context)
@@ -159,9 +173,9 @@ def _wrap_unary(method: str, behavior: Any) -> Any:
     return handle
 
 
-def _wrap_stream(method: str, behavior: Any) -> Any:
+def _wrap_stream(method: str, behavior: Any, traces: bool) -> Any:
     async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
-        span = _enter(method, context)
+        span = _enter(method, context, traces)
         try:
             async with aclosing(behavior(request, context)) as responses:
                 async for response in responses:
@@ -174,14 +188,16 @@ def _wrap_stream(method: str, behavior: Any) -> Any:
     return handle
 
 
-def _enter(method: str, context: Any) -> trace.Span:
+def _enter(method: str, context: Any, traces: bool) -> trace.Span:
+    remaining = context.time_remaining()
+    deadline.set(None if remaining is None else time.monotonic() + remaining)
+    metadata = {key: value for key, value in context.invocation_metadata() or () if key in telemetry.TRACE_METADATA}
+    if not metadata and not traces:
+        return trace.INVALID_SPAN
     # Each RPC runs in a task of its own, so what is attached here ends with it and is never detached.
-    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     parent = telemetry.context_from_metadata(metadata)
     span = telemetry.tracer(__name__).start_span(method.lstrip("/"), parent, kind=SpanKind.SERVER)
     otel_context.attach(trace.set_span_in_context(span))
-    remaining = context.time_remaining()
-    deadline.set(None if remaining is None else time.monotonic() + remaining)
     return span
 
 

@@ -21,6 +21,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Tracer
 
+TRACE_METADATA = ("traceparent", "tracestate")
+"""gRPC metadata that carries a trace."""
+
 _FILE_BYTES = 32 << 20
 _FILE_BACKUPS = 2
 
@@ -32,9 +35,9 @@ class SpanFileExporter(SpanExporter):
         self._handler = RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_FILE_BACKUPS, delay=True)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        for span in spans:
-            line = span.to_json(indent=None)
-            self._handler.emit(logging.LogRecord("span", logging.INFO, "", 0, line, None, None))
+        # One record: the handler checks and flushes its file for each.
+        lines = "\n".join(span.to_json(indent=None) for span in spans)
+        self._handler.emit(logging.LogRecord("span", logging.INFO, "", 0, lines, None, None))
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -142,7 +145,7 @@ def context_from_traceparent(traceparent: str) -> Context:
 
 def context_from_metadata(metadata: Mapping[str, str]) -> Context:
     """Context that a caller sent in gRPC metadata."""
-    return propagate.extract({key: metadata[key] for key in ("traceparent", "tracestate") if key in metadata})
+    return propagate.extract({key: metadata[key] for key in TRACE_METADATA if key in metadata})
 
 
 def trace_id_of(traceparent: str) -> str:

@@ -36,6 +36,8 @@ async def run(common: CommonSettings, settings: SchedulerSettings) -> None:
         ready_file=common.ready_file,
         max_message_bytes=16 << 20,
         grace_seconds=settings.drain_seconds,
+        # Gateways and workers trace what is worth it; thousands of traces of single polls would be noise.
+        traces=False,
     )
     guard = asyncio.create_task(_stop_when_fenced(scheduler))
     try:

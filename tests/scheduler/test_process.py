@@ -10,10 +10,12 @@ from typing import Any
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry import context as otel_context
 
 from services.scheduler.service import NAME
 from tests.scheduler import builders
 from tests.scheduler.scheduler_process import SchedulerProcess
+from tidemill import telemetry
 from tidemill.channel import call, open_channel
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2_grpc
@@ -166,7 +168,10 @@ async def test_the_spans_of_a_job_are_in_its_trace(process: SchedulerProcess, tm
     async with Caller(process) as caller:
         job = await caller.queue(spec, 10)
         (lease,) = await caller.lease()
+        worker = telemetry.context_from_traceparent(f"00-{'3' * 32}-{'4' * 16}-01")
+        token = otel_context.attach(worker)
         await caller.answer(lease)
+        otel_context.detach(token)
         await caller.close(job)
     await process.stop()
     lines = (tmp_path / "telemetry" / "scheduler.spans.jsonl").read_text().splitlines()
@@ -175,4 +180,8 @@ async def test_the_spans_of_a_job_are_in_its_trace(process: SchedulerProcess, tm
     assert of_job >= {"scheduler.create", "scheduler.seal", "scheduler.lease", "scheduler.commit", "scheduler.finish"}
     commit = next(span for span in spans if span["name"] == "scheduler.commit")
     assert commit["parent_id"] == "0x" + "2" * 16
-    assert commit["links"]
+    # The call of a worker that traces is linked; calls that bring no trace leave no span of their own.
+    [link] = commit["links"]
+    assert link["context"]["trace_id"] == "0x" + "3" * 32
+    calls = [span for span in spans if span["name"].startswith("tidemill.internal.v1.")]
+    assert [span["name"].rpartition("/")[2] for span in calls] == ["CommitPart"]

@@ -1,6 +1,10 @@
-"""A server on the shared shell whose handlers succeed, fail and wait as their request's name says."""
+"""A server on the shared shell whose handlers succeed, fail and wait as their request's name says.
+
+With `ECHO_TRACES=no` it begins no traces of its own.
+"""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -78,6 +82,7 @@ async def main() -> None:
             ready=lambda: Readiness(True, {"answers": 42}),
             drain=jobs.drain,
             ready_file=Path(sys.argv[1]),
+            traces=os.environ.get("ECHO_TRACES") != "no",
         )
     )
     telemetry.shutdown()

@@ -111,6 +111,23 @@ def test_calls_are_counted_and_traced(server: Running) -> None:
     assert [span["name"] for span in ours] == ["tidemill.v1.JobService/ListJobs", "tidemill.v1.ModelService/ListModels"]
 
 
+@pytest.mark.parametrize(("begins", "names"), [("yes", {"WatchJob", "GetJob"}), ("no", {"GetJob"})])
+def test_only_who_begins_traces_keeps_spans_of_untraced_calls(tmp_path: Path, begins: str, names: set[str]) -> None:
+    running = Running(tmp_path, ECHO_TRACES=begins)
+    try:
+        jobs: Any = job_service_pb2_grpc.JobServiceStub(running.channel)
+        failure(lambda: list(jobs.WatchJob(job_service_pb2.WatchJobRequest(name="typed"), timeout=10)))
+        traced = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
+        failure(lambda: jobs.GetJob(job_service_pb2.GetJobRequest(name="typed"), timeout=10, metadata=traced))
+        assert running.stop() == 0
+    finally:
+        running.channel.close()
+        running.process.kill()
+        running.process.wait()
+    lines = (tmp_path / "telemetry" / "echo.spans.jsonl").read_text().splitlines()
+    assert {json.loads(line)["name"].rpartition("/")[2] for line in lines} == names
+
+
 def test_the_caller_s_deadline_is_passed_on(server: Running) -> None:
     models: Any = model_service_pb2_grpc.ModelServiceStub(server.channel)
     answer = models.ListModels(model_service_pb2.ListModelsRequest(), timeout=5)
