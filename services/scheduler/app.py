@@ -30,7 +30,17 @@ from tidemill.ops import Readiness
 log = telemetry.logger(__name__)
 
 # What may give a waiting worker something to do: new work, or room under a cap.
-_WAKING = frozenset({"job_sealed", "chunk_requeued", "finalise_requeued", "job_ending", "part_committed"})
+_WAKING = frozenset(
+    {
+        "job_sealed",
+        "job_resumed",
+        "job_updated",
+        "chunk_requeued",
+        "finalise_requeued",
+        "job_ending",
+        "part_committed",
+    }
+)
 
 
 class Scheduler:

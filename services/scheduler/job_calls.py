@@ -30,7 +30,7 @@ class JobCalls:
         spec = request.spec
 
         def step(turn: Turn) -> records_pb2.JobRecord:
-            if events := jobs.create_job(turn.state, spec):
+            if events := jobs.create_job(turn.state, spec, turn.now_ns):
                 quotas.check_create(turn.state, spec.tenant, self._shell.quotas.of(spec.tenant))
                 turn.record(events)
             job = jobs.existing_job(turn.state, spec)

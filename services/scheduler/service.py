@@ -4,6 +4,7 @@ from services.scheduler.job_calls import JobCalls
 from services.scheduler.outlook_calls import OutlookCalls
 from services.scheduler.read_calls import ReadCalls
 from services.scheduler.shell import Shell
+from services.scheduler.steering_calls import SteeringCalls
 from services.scheduler.work_calls import WorkCalls
 from tidemill.internal.v1 import scheduler_service_pb2_grpc
 
@@ -11,7 +12,7 @@ NAME = "tidemill.internal.v1.SchedulerService"
 
 
 class SchedulerService(
-    JobCalls, OutlookCalls, ReadCalls, WorkCalls, scheduler_service_pb2_grpc.SchedulerServiceServicer
+    JobCalls, OutlookCalls, ReadCalls, SteeringCalls, WorkCalls, scheduler_service_pb2_grpc.SchedulerServiceServicer
 ):
     """All RPCs."""
 

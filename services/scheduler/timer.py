@@ -1,9 +1,9 @@
-"""What happens because time passes: leases expire, unsealed jobs expire, closing tasks become due again."""
+"""What happens because time passes: leases and jobs expire, stopped jobs end, work becomes due again."""
 
 import asyncio
 
 from services.scheduler.clock import Clock
-from services.scheduler.core import jobs, leasing
+from services.scheduler.core import due, leasing
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.times import SECOND
 from services.scheduler.engine import Engine, Turn
@@ -72,7 +72,7 @@ class Timer:
             # The clock forgets it once that is durable, so that a failed append leaves it due.
             log.warning("lease expired", job=lease.job, fence=fence, worker=lease.worker_id)
             turn.record(leasing.expire_lease(turn.state, fence, self._limits))
-        while events := jobs.expire_oldest(turn.state, turn.now_ns):
+        while events := due.due_events(turn.state, turn.now_ns):
             turn.record(events)
         self._outlooks.step(turn)
         if turn.state.closing:
@@ -88,9 +88,9 @@ class Timer:
         state = self._engine.peek()
         if state is not None:
             wall = self._clock.wall_ns()
-            for due in (jobs.next_expiry_ns(state), self._outlooks.next_ns()):
-                if due is not None:
-                    candidates.append(now + max(0, due - wall) / SECOND)
+            for time_ns in (due.next_event_ns(state), self._outlooks.next_ns()):
+                if time_ns is not None:
+                    candidates.append(now + max(0, time_ns - wall) / SECOND)
             if state.closing and state.closing[0][0] > wall:
                 candidates.append(now + (state.closing[0][0] - wall) / SECOND)
         return min(candidates)

@@ -61,8 +61,13 @@ class WorkCalls:
         self._renew(request)
 
         def step(turn: Turn) -> pb.ExtendLeasesResponse:
-            void = [key for key in request.leases if views.is_void(turn.state, key.job, key.fence, request.worker_id)]
-            return pb.ExtendLeasesResponse(void=void)
+            response = pb.ExtendLeasesResponse()
+            for key in request.leases:
+                if views.is_void(turn.state, key.job, key.fence, request.worker_id):
+                    response.void.append(key)
+                elif views.is_stopping(turn.state, key.job, key.fence):
+                    response.stopping.append(key)
+            return response
 
         return await self._shell.engine.execute(step)
 

@@ -1,6 +1,7 @@
 """Small messages for tests: everything has a default, so that a test names only what it is about."""
 
 import hashlib
+import time
 from typing import TypeAlias
 
 from services.scheduler.core.policy import Offer
@@ -15,6 +16,8 @@ ModelState: TypeAlias = "model_service_pb2.ModelState.ValueType"
 
 LOADED = model_service_pb2.MODEL_STATE_LOADED
 SHA = b"\x07" * 32
+DEADLINE = int(time.time()) + 5 * 86_400
+"""In the range that a scheduler on the real clock takes."""
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -28,9 +31,7 @@ def job_name(number: int = 1, tenant: str = "acme") -> str:
     return f"tenants/{tenant}/jobs/{ulid(number)}"
 
 
-def spec(
-    number: int = 1, *, tenant: str = "acme", model: str = "tiny", deadline: int = 1_000_000, request_id: str = ""
-):
+def spec(number: int = 1, *, tenant: str = "acme", model: str = "tiny", deadline: int = DEADLINE, request_id: str = ""):
     """A valid job specification; `deadline` in seconds since the epoch."""
     message = records_pb2.JobSpec(
         name=job_name(number, tenant),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.scheduler.core import endings, jobs, leasing, parts, views, writers
+from services.scheduler.core import due, endings, jobs, leasing, parts, views, writers
 from services.scheduler.core.apply import apply
 from services.scheduler.core.codec import tally_message
 from services.scheduler.core.leasing import EXPIRED, Requeue
@@ -57,7 +57,10 @@ class Desk:
         return views.job_record(self.job(number, tenant))
 
     def create(self, spec: records_pb2.JobSpec | None = None) -> Events:
-        return self.record(jobs.create_job(self.state, spec or builders.spec()))
+        spec = spec or builders.spec()
+        # Deadlines of these tests are only an order; what range is taken is tested by itself.
+        a_day_before = (spec.complete_by_time.seconds - 86_400) * SECOND
+        return self.record(jobs.create_job(self.state, spec, a_day_before))
 
     def open_writer(self, job: str) -> int:
         self.record(writers.open_writer(self.state, job))
@@ -110,6 +113,17 @@ class Desk:
 
     def cancel(self, job: str) -> Events:
         return self.record(jobs.cancel_job(self.state, job))
+
+    def cancel_now(self, job: str) -> None:
+        """Cancel, and let the grace pass."""
+        self.cancel(job)
+        self.now += 2
+        self.settle()
+
+    def settle(self) -> None:
+        """Record everything that is due by now."""
+        while events := due.due_events(self.state, self.now_ns):
+            self.record(events)
 
     def give_up(self, lease: pb.Lease, outcome: str = "cancelled") -> None:
         """Do a closing task's first half: give up every remainder."""

@@ -2,6 +2,7 @@
 
 from services.scheduler.clock import Clock
 from services.scheduler.core.times import SECOND
+from tests.scheduler import builders
 
 
 class FakeClock:
@@ -9,7 +10,7 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.monotonic = 100.0
-        self.wall = 1_000_000.0
+        self.wall = float(builders.DEADLINE - 4 * 86_400)
         self.looks = 0
 
     def advance(self, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from services.scheduler.core.agenda import DueTimes
 from services.scheduler.core.demand import Demand
 from services.scheduler.core.holdings import Holdings
 from services.scheduler.core.indices import InFlight, ReadyJobs
@@ -10,6 +11,7 @@ from services.scheduler.core.limits import Limits
 from services.scheduler.core.records import Job, LeaseKind, Tally
 from services.scheduler.core.state import State
 from tidemill import rowset
+from tidemill.v1 import job_pb2
 
 
 def check(state: State, limits: Limits | None = None) -> None:
@@ -106,7 +108,8 @@ def check_ready(state: State) -> None:
     """Jobs that have rows to lease, and closing tasks that wait."""
     fresh = ReadyJobs()
     for job in state.jobs.values():
-        if job.seal is not None and job.ending is None:
+        if job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING) and job.ending is None:
+            assert job.seal is not None
             uncut = job.next_cut < job.seal.row_count
             fresh.set(job, uncut or bool(state.waiting.get(job.name)))
     assert vars(fresh) == vars(state.ready)
@@ -116,6 +119,29 @@ def check_ready(state: State) -> None:
         if job.ending is not None and not job.terminal and not job.ending.fence
     )
     assert closing == state.closing
+
+
+def check_agenda(state: State) -> None:
+    """What becomes due by itself, and states that say so."""
+    deadlines: dict[str, int] = {}
+    stops: dict[str, int] = {}
+    for job in state.jobs.values():
+        assert (job.pause is not None) == (job.state == job_pb2.JOB_STATE_PAUSED)
+        if job.stopping is not None:
+            assert job.ending is None
+            assert job.state == job_pb2.JOB_STATE_CANCELLING
+            assert job.name in state.leases_of
+            stops[job.name] = job.stopping.until_ns
+        elif job.ending is None and job.terms.on_deadline == job_pb2.DEADLINE_POLICY_EXPIRE:
+            deadlines[job.name] = job.terms.deadline_ns
+    same_times(state.agenda.deadlines, deadlines)
+    same_times(state.agenda.stops, stops)
+
+
+def same_times(kept: DueTimes[Any], counted: dict[Any, int]) -> None:
+    """The list holds exactly these keys, in order."""
+    assert kept.times == counted
+    assert kept.order == sorted((time_ns, key) for key, time_ns in counted.items())
 
 
 def check_caps(state: State, limits: Limits) -> None:

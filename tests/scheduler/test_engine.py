@@ -9,6 +9,7 @@ import pytest
 from services.scheduler.clock import Clock
 from services.scheduler.core import jobs
 from services.scheduler.core.checks import find_job
+from services.scheduler.core.times import SECOND
 from services.scheduler.engine import MAX_GROUP, Engine, Turn
 from services.scheduler.ledger import MemoryLedger
 from services.scheduler.ledger.base import replay
@@ -31,9 +32,12 @@ async def engine(ledger: FakeLedger) -> AsyncIterator[Engine]:
     await engine.close()
 
 
+NOW_NS = (builders.DEADLINE - 3600) * SECOND
+
+
 def create(number: int) -> Callable[[Turn], str]:
     def step(turn: Turn) -> str:
-        turn.record(jobs.create_job(turn.state, builders.spec(number)))
+        turn.record(jobs.create_job(turn.state, builders.spec(number), NOW_NS))
         return builders.job_name(number)
 
     return step

@@ -166,7 +166,7 @@ def test_cancel_voids_leases_and_closes_the_job():
     desk.queue(rows=[45])
     first, second = desk.lease(2)
     desk.commit(builders.part(first, {0, 1, 2}))
-    desk.cancel(JOB)
+    desk.cancel_now(JOB)
     view = desk.view()
     assert view.state == job_pb2.JOB_STATE_CANCELLING
     assert view.phase == job_pb2.JOB_PHASE_FINALISING

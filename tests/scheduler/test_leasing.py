@@ -128,7 +128,7 @@ def test_a_cancelled_job_leaves_no_chunk_waiting():
     desk.queue()
     first, second = desk.lease(2)
     desk.release(first)
-    desk.cancel(JOB)
+    desk.cancel_now(JOB)
     recount.check(desk.state)
     assert refusal(desk.commit, builders.part(second, {0})).reason is Reason.STALE_FENCE
 
@@ -165,7 +165,7 @@ def test_closing_tasks_go_first_to_any_worker_and_beyond_caps():
     closing, chunk = desk.lease(9, builders.offer("w2"))
     assert (closing.kind, closing.spec.name) == (pb.LEASE_KIND_FINALISE, JOB)
     assert chunk.spec.name == builders.job_name(2)
-    desk.cancel(builders.job_name(2))
+    desk.cancel_now(builders.job_name(2))
     (closing,) = desk.lease(9, builders.offer("w3", unrelated=LOADED))
     assert closing.spec.name == builders.job_name(2)
     recount.check(desk.state, desk.limits)
@@ -233,5 +233,5 @@ def test_a_lease_is_void_for_everyone_but_its_worker():
     assert not views.is_void(desk.state, JOB, lease.fence, "w1")
     assert views.is_void(desk.state, JOB, lease.fence, "w2")
     assert views.is_void(desk.state, builders.job_name(2), lease.fence, "w1")
-    desk.cancel(JOB)
+    desk.cancel_now(JOB)
     assert views.is_void(desk.state, JOB, lease.fence, "w1")

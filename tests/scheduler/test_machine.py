@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from services.scheduler.core import endings, jobs, leasing, parts, views, writers
+from services.scheduler.core import due, endings, jobs, leasing, parts, views, writers
 from services.scheduler.core.apply import apply
 from services.scheduler.core.codec import tally_message
 from services.scheduler.core.leasing import EXPIRED, Requeue
@@ -99,8 +99,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def create(self, tenant: str, model: str, deadline: int, request: str) -> Any:
         number = len(self.histories) + 1
         request_id = f"{request}-{tenant}-{model}-{deadline}" if request else ""
-        spec = builders.spec(number, tenant=tenant, model=model, deadline=deadline, request_id=request_id)
-        events = self.record(jobs.create_job, spec)
+        complete_by = int(self.now) + 3600 * deadline
+        spec = builders.spec(number, tenant=tenant, model=model, deadline=complete_by, request_id=request_id)
+        events = self.record(jobs.create_job, spec, int(self.now * SECOND))
         if not events:
             existing = jobs.existing_job(self.state, spec)
             assert existing is not None
@@ -167,6 +168,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         events = self.record(jobs.cancel_job, job)
         assert bool(events) != history.cancelled
         history.cancelled = True
+        self.now += 2
+        self.record_due()
+
+    def record_due(self) -> None:
+        while self.record(due.due_events, int(self.now * SECOND)):
+            pass
 
     # Workers.
 
@@ -352,8 +359,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if luck:
             return
         self.now += 25 * 3600
-        while self.record(jobs.expire_oldest, int(self.now * SECOND)):
-            pass
+        self.record_due()
         for history in self.histories.values():
             history.expired |= history.open
             if history.expired:

@@ -91,7 +91,7 @@ def test_a_repeat_is_a_duplicate_whatever_became_of_the_lease():
     assert desk.commit(first) == []
     desk.answer(lease)
     assert desk.commit(first) == []
-    desk.cancel(JOB)
+    desk.cancel_now(JOB)
     (closing,) = desk.lease()
     desk.give_up(closing)
     desk.finish(closing)
@@ -180,7 +180,7 @@ def test_a_part_lies_in_its_job_output_folder():
 
 def test_a_closing_task_gives_rows_up_under_their_own_name():
     desk, lease = leased()
-    desk.cancel(JOB)
+    desk.cancel_now(JOB)
     (closing,) = desk.lease()
     chunk = (closing.remainders[0].chunk_start, closing.remainders[0].chunk_rows)
     wrong = builders.part(closing, {0}, chunk=chunk, outcome="expired")
@@ -215,7 +215,7 @@ def test_a_finished_manifest_must_agree_with_the_ledger():
 
 def test_a_job_cannot_finish_while_rows_miss_results():
     desk, _ = leased()
-    desk.cancel(JOB)
+    desk.cancel_now(JOB)
     (closing,) = desk.lease()
     assert refusal(desk.finish, closing).reason is Reason.TALLY_MISMATCH
 

@@ -294,8 +294,13 @@ async def test_cancel_reaches_the_worker_and_closes_the_job():
         (lease,) = await desk.lease()
         record = await desk.rpc.CancelJob(pb.CancelJobRequest(job=job), CONTEXT)
         assert record.state == job_pb2.JOB_STATE_CANCELLING
+        request = pb.ExtendLeasesRequest(worker_id="w1", leases=[key(lease)], models=[builders.report()])
+        response = await desk.rpc.ExtendLeases(request, CONTEXT)
+        assert ([each.fence for each in response.stopping], list(response.void)) == ([lease.fence], [])
+        assert await desk.lease() == []
+        # The grace of two seconds passes in real time here.
+        (closing,) = await desk.lease(wait=10)
         assert await desk.extend([lease]) == [lease.fence]
-        (closing,) = await desk.lease()
         part = builders.part(closing, set(range(10)), chunk=(0, 10), outcome="cancelled")
         assert (await desk.commit(part)).chunk_done
         assert (await desk.commit(part)).duplicate

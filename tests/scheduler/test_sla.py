@@ -90,7 +90,7 @@ def test_the_next_review_comes_soon_and_not_after_the_deadline(now: int, eta: in
 
 async def teach(desk: ServiceDesk, seconds: float = 1.0) -> None:
     """Let a first job of 30 rows give the model a rate of 50 tokens a second: 5 tokens a row, ten rows a `seconds`."""
-    name = await desk.queue(builders.spec(90, deadline=DAY * 20), rows=30)
+    name = await desk.queue(builders.spec(90), rows=30)
     while leases := await desk.lease():
         request = builders.part(leases[0], set(range(leases[0].chunk_rows))) if leases[0].chunk_rows else None
         if request is None:

@@ -6,6 +6,7 @@ from services.scheduler.core.apply_endings import finalise_leased, finalise_requ
 from services.scheduler.core.apply_leases import chunk_leased, chunk_requeued, part_committed
 from services.scheduler.core.apply_rows import job_created, job_sealed, segment_committed, writer_opened
 from services.scheduler.core.apply_sla import job_escalated, sla_changed
+from services.scheduler.core.apply_steering import job_paused, job_resumed, job_stopping, job_updated
 from services.scheduler.core.state import State
 from services.scheduler.core.times import from_timestamp
 from tidemill.internal.v1 import ledger_pb2
@@ -24,6 +25,10 @@ _HANDLERS: dict[str, Callable[[State, ledger_pb2.LedgerEvent], None]] = {
     "job_finished": job_finished,
     "sla_changed": sla_changed,
     "job_escalated": job_escalated,
+    "job_paused": job_paused,
+    "job_resumed": job_resumed,
+    "job_updated": job_updated,
+    "job_stopping": job_stopping,
 }
 
 

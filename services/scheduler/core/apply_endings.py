@@ -18,13 +18,13 @@ MAX_BACKOFF_SECONDS = 60
 def job_ending(state: State, event: ledger_pb2.LedgerEvent) -> None:
     """No more leases. Unless every row is done, open leases are void and what was never cut becomes remainders.
 
-    A job that is ending already changes its outcome: its closing task has failed for good.
+    A job that is ending already changes its outcome: its closing task has failed for good, or is taken from its worker.
     """
     heading = event.job_ending
     job = state.jobs[heading.job]
     state.receiving.pop(job.name, None)
     if job.ending is not None:
-        _drop_closing(state, job.name, job.ending)
+        _take_back_closing(state, job.name, job.ending)
     _void_leases(state, job)
     _cut_remainders(state, job)
     ending = Ending(heading.outcome, heading.reason, heading.message, event.sequence, ready_at_ns=state.time_ns)
@@ -34,6 +34,8 @@ def job_ending(state: State, event: ledger_pb2.LedgerEvent) -> None:
             job,
             state=_state_while_ending(job, ending),
             ending=ending,
+            pause=None,
+            stopping=None,
             leased_rows=0,
             next_cut=job.end,
             revision=event.sequence,
@@ -43,9 +45,9 @@ def job_ending(state: State, event: ledger_pb2.LedgerEvent) -> None:
 
 def _state_while_ending(job: Job, ending: Ending) -> "job_pb2.JobState.ValueType":
     """A job that never ran cannot keep a state that promises to take rows or to wait for a worker."""
-    if ending.outcome == job_pb2.JOB_STATE_CANCELLED or job.state != job_pb2.JOB_STATE_RUNNING:
-        return job_pb2.JOB_STATE_CANCELLING
-    return job.state
+    stopped = ending.outcome in (job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_EXPIRED)
+    ran = job.state == job_pb2.JOB_STATE_RUNNING or (job.pause is not None and job.first_fence > 0)
+    return job_pb2.JOB_STATE_RUNNING if ran and not stopped else job_pb2.JOB_STATE_CANCELLING
 
 
 def _void_leases(state: State, job: Job) -> None:
@@ -64,6 +66,13 @@ def _cut_remainders(state: State, job: Job) -> None:
 
 def _closing(job: str, ending: Ending) -> Closing:
     return (ending.ready_at_ns, ending.sequence, job)
+
+
+def _take_back_closing(state: State, job: str, ending: Ending) -> None:
+    if ending.fence:
+        state.drop_lease(ending.fence)
+    else:
+        _drop_closing(state, job, ending)
 
 
 def _drop_closing(state: State, job: str, ending: Ending) -> None:
@@ -105,10 +114,7 @@ def job_finished(state: State, event: ledger_pb2.LedgerEvent) -> None:
     ending = job.expect_ending()
     if finished.state == job_pb2.JOB_STATE_SUCCEEDED:
         state.paces[job.model] = score(model_pace(state, job.model), job, state.time_ns)
-    if finished.fence:
-        state.drop_lease(finished.fence)
-    else:
-        _drop_closing(state, job.name, ending)
+    _take_back_closing(state, job.name, ending)
     state.put(
         replace(
             job,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from services.scheduler.core.codec import part_of
 from services.scheduler.core.estimates import expected_row_tokens, model_pace
 from services.scheduler.core.paces import learn
-from services.scheduler.core.records import Chunk, Job, Lease, LeaseKind, Pace, Part
+from services.scheduler.core.records import UNCOUNTED, Chunk, Job, Lease, LeaseKind, Pace, Part
 from services.scheduler.core.state import State
 from tidemill import rowset
 from tidemill.internal.v1 import ledger_pb2
@@ -99,7 +99,7 @@ def chunk_requeued(state: State, event: ledger_pb2.LedgerEvent) -> None:
     requeued = event.chunk_requeued
     job = state.jobs[requeued.job]
     chunk = state.chunks[job.name][requeued.chunk_start]
-    counted = requeued.reason != ledger_pb2.REQUEUE_REASON_RELEASED
+    counted = requeued.reason not in UNCOUNTED
     state.chunks[job.name][chunk.start] = replace(chunk, fence=0, failures=chunk.failures + counted)
     insort(state.waiting.setdefault(job.name, []), chunk.start)
     state.drop_lease(requeued.fence)

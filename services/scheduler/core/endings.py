@@ -1,6 +1,6 @@
 """How a job heads for its terminal state, and the command that makes it terminal."""
 
-from services.scheduler.core.checks import find_job, require_key, require_sha256
+from services.scheduler.core.checks import find_job, require_key, require_sha256, state_name
 from services.scheduler.core.codec import tally_of
 from services.scheduler.core.records import Job, JobState
 from services.scheduler.core.state import State
@@ -19,6 +19,29 @@ def end_job(job: Job, outcome: JobState, reason: str = "", message: str = "") ->
     return events if job.end else [*events, _finished_unclosed(job.name, outcome)]
 
 
+def stop_job(state: State, job: Job, outcome: JobState) -> Events:
+    """Head for `outcome`, and let workers commit what they have done first if they are at it."""
+    if not state.leases_of.get(job.name):
+        return end_job(job, outcome)
+    return [ledger_pb2.LedgerEvent(job_stopping=ledger_pb2.JobStopping(job=job.name, outcome=outcome))]
+
+
+def end_stopped(state: State, job: Job) -> Events:
+    """The rest of a stop whose last open lease is about to end; no event while there are others, or without a stop."""
+    if job.stopping is None or len(state.leases_of.get(job.name, ())) > 1:
+        return []
+    return end_job(job, job.stopping.outcome)
+
+
+def end_due_stop(state: State, now_ns: int) -> Events:
+    """End the first stopping job whose moment is over; call again until there is no event."""
+    name = state.agenda.stops.due(now_ns)
+    if name is None:
+        return []
+    job = state.jobs[name]
+    return end_job(job, job.stopping.outcome) if job.stopping else []
+
+
 def fail_unclosed(job: str, reason: str, message: str) -> Events:
     """Fail a job whose closing task cannot succeed, such as over corrupt data: it ends without an output manifest."""
     failed = job_pb2.JOB_STATE_FAILED
@@ -32,6 +55,17 @@ def _ending(job: str, outcome: JobState, reason: str, message: str) -> ledger_pb
 
 def _finished_unclosed(job: str, outcome: JobState) -> ledger_pb2.LedgerEvent:
     return ledger_pb2.LedgerEvent(job_finished=ledger_pb2.JobFinished(job=job, state=outcome))
+
+
+def already_ended(job: Job, verb: str) -> TidemillError:
+    """The refusal to `verb` a job whose end is decided."""
+    outcome = job_pb2.JobState.Name(job.heading_for or job.state).removeprefix("JOB_STATE_")
+    moment = "has ended" if job.terminal else "is ending"
+    return TidemillError(
+        Reason.JOB_TERMINAL,
+        f"job {job.name} {moment} as {outcome}: there is nothing left to {verb}",
+        metadata={"job": job.name, "state": state_name(job), "outcome": outcome},
+    )
 
 
 def stale_fence(job: str, fence: int) -> TidemillError:

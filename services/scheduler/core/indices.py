@@ -38,15 +38,15 @@ class ReadyJobs:
         return len(self._keys)
 
     def set(self, job: Job, ready: bool) -> None:
-        """Make `job`, which is sealed, present or absent."""
-        if ready == (job.name in self._keys):
+        """Make `job` present, if it is sealed, at its deadline; or absent."""
+        key = (job.deadline_ns, job.expect_seal().sequence, job.name) if ready else None
+        if key == self._keys.get(job.name):
             return
-        if ready:
-            key = (job.deadline_ns, job.expect_seal().sequence, job.name)
+        if job.name in self._keys:
+            self._discard(job)
+        if key is not None:
             self._keys[job.name] = key
             insort(self._lists.setdefault(job.model, {}).setdefault(job.tenant, []), key)
-        else:
-            self._discard(job)
 
     def _discard(self, job: Job) -> None:
         tenants = self._lists[job.model]

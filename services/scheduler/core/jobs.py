@@ -10,12 +10,12 @@ from services.scheduler.core.checks import (
     require_key,
     require_sha256,
     require_text,
-    state_name,
 )
-from services.scheduler.core.endings import end_job
+from services.scheduler.core.deadlines import check_window
+from services.scheduler.core.endings import already_ended, end_job, stop_job
 from services.scheduler.core.records import Job, Seal
 from services.scheduler.core.state import State
-from services.scheduler.core.times import SECOND
+from services.scheduler.core.times import SECOND, from_timestamp
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2, records_pb2, scheduler_service_pb2
 from tidemill.names import parse_job
@@ -27,16 +27,17 @@ RECEIVING_NS = 24 * 3600 * SECOND
 """An unsealed job expires after a day (I10)."""
 
 
-def create_job(state: State, spec: records_pb2.JobSpec) -> Events:
+def create_job(state: State, spec: records_pb2.JobSpec, now_ns: int) -> Events:
     """Create the job; no event when the same call was made before.
 
     Raises:
-        TidemillError: INVALID_ARGUMENT, INVALID_NAME, or REQUEST_ID_REUSED when the request id or the name stands for
-            another job.
+        TidemillError: INVALID_ARGUMENT, INVALID_NAME, DEADLINE_OUT_OF_RANGE, or REQUEST_ID_REUSED when the request id
+            or the name stands for another job.
     """
     check_spec(spec)
     known = existing_job(state, spec)
     if known is None:
+        check_window(from_timestamp(spec.complete_by_time), now_ns, "complete_by_time")
         return [ledger_pb2.LedgerEvent(job_created=ledger_pb2.JobCreated(spec=spec))]
     if _same_request(known.spec, spec):
         return []
@@ -132,24 +133,17 @@ def _check_count(job: Job, row_count: int) -> None:
 
 
 def cancel_job(state: State, name: str) -> Events:
-    """Stop the job; no event when that was asked before.
+    """Stop the job: rows at workers may still be committed for a moment. No event when that was asked before.
 
     Raises:
         TidemillError: JOB_NOT_FOUND, or JOB_TERMINAL when the job has ended otherwise or is about to.
     """
     job = find_job(state, name)
-    outcome = job.ending.outcome if job.ending else None
-    if outcome is None:
-        return end_job(job, job_pb2.JOB_STATE_CANCELLED)
-    if outcome == job_pb2.JOB_STATE_CANCELLED:
+    if job.open:
+        return stop_job(state, job, job_pb2.JOB_STATE_CANCELLED)
+    if job.heading_for == job_pb2.JOB_STATE_CANCELLED:
         return []
-    verb = "has ended" if job.terminal else "is ending"
-    outcome_name = job_pb2.JobState.Name(outcome).removeprefix("JOB_STATE_")
-    raise TidemillError(
-        Reason.JOB_TERMINAL,
-        f"job {name} {verb} as {outcome_name}: there is nothing left to cancel",
-        metadata={"job": name, "state": state_name(job), "outcome": outcome_name},
-    )
+    raise already_ended(job, "cancel")
 
 
 def next_expiry_ns(state: State) -> int | None:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from services.scheduler.core.checks import find_job
-from services.scheduler.core.endings import MAX_MESSAGE_CHARS, end_job, fail_unclosed, stale_fence
+from services.scheduler.core.endings import MAX_MESSAGE_CHARS, end_job, end_stopped, fail_unclosed, stale_fence
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.policy import Offer, next_work
-from services.scheduler.core.records import Lease, LeaseKind
+from services.scheduler.core.records import UNCOUNTED, Lease, LeaseKind
 from services.scheduler.core.state import State
+from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
 from tidemill.v1 import job_pb2
 
@@ -28,6 +29,8 @@ class Requeue:
 
 
 EXPIRED = Requeue(ledger_pb2.REQUEUE_REASON_EXPIRED)
+
+TAKEN_BACK = Requeue(ledger_pb2.REQUEUE_REASON_OPERATOR, "taken back by an operator")
 
 
 def lease_next(state: State, offer: Offer, limits: Limits, now_ns: int) -> Events:
@@ -73,13 +76,33 @@ def requeue_lease(state: State, lease: Lease, requeue: Requeue, limits: Limits) 
         return _closing_undone(lease, requeue)
     events = [_chunk_requeued(lease, requeue)]
     job = state.jobs[lease.job]
+    if job.stopping is not None:
+        return [*events, *end_stopped(state, job)]
     if requeue.fatal_reason:
         return [*events, *end_job(job, job_pb2.JOB_STATE_FAILED, requeue.fatal_reason, requeue.message)]
     failures = state.chunks[lease.job][lease.chunk_start].failures + 1
-    if requeue.reason == ledger_pb2.REQUEUE_REASON_RELEASED or failures < limits.max_attempts:
+    if requeue.reason in UNCOUNTED or failures < limits.max_attempts:
         return events
     message = _exhausted(lease, failures, requeue)
     return [*events, *end_job(job, job_pb2.JOB_STATE_FAILED, CHUNK_ATTEMPTS_EXHAUSTED, message)]
+
+
+def requeue_chunk(state: State, name: str, row_index: int, limits: Limits) -> Events:
+    """Take the chunk with this row from its worker, at an operator's word.
+
+    Raises:
+        TidemillError: JOB_NOT_FOUND or CHUNK_NOT_LEASED.
+    """
+    find_job(state, name)
+    for fence in state.leases_of.get(name, ()):
+        lease = state.leases[fence]
+        if lease.kind is LeaseKind.CHUNK and row_index in state.chunks[name][lease.chunk_start].range:
+            return requeue_lease(state, lease, TAKEN_BACK, limits)
+    raise TidemillError(
+        Reason.CHUNK_NOT_LEASED,
+        f"row {row_index} of job {name} is at no worker: it waits, has a result or does not exist",
+        metadata={"job": name, "row_index": row_index},
+    )
 
 
 def _closing_undone(lease: Lease, requeue: Requeue) -> Events:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from services.scheduler.core.checks import find_job, require, require_key
 from services.scheduler.core.codec import part_message, part_of
-from services.scheduler.core.endings import stale_fence, succeeded
+from services.scheduler.core.endings import end_stopped, stale_fence, succeeded
 from services.scheduler.core.records import Chunk, Job, Lease, LeaseKind, Part, Tally
 from services.scheduler.core.state import State
 from tidemill import rowset
@@ -53,8 +53,16 @@ def commit_part(state: State, request: scheduler_service_pb2.CommitPartRequest) 
         busy_seconds=request.busy_seconds,
     )
     events = [ledger_pb2.LedgerEvent(part_committed=committed)]
-    last = lease.kind is LeaseKind.CHUNK and job.results + part.row_count == job.end
-    return [*events, *succeeded(job)] if last else events
+    return [*events, *_what_follows(state, job, lease, chunk, part)]
+
+
+def _what_follows(state: State, job: Job, lease: Lease, chunk: Chunk, part: Part) -> Events:
+    """The end of the job, where these rows were its last or the last lease of a stopping job is done."""
+    if lease.kind is not LeaseKind.CHUNK:
+        return []
+    if job.stopping is not None:
+        return end_stopped(state, job) if part.row_count == chunk.missing else []
+    return succeeded(job) if job.results + part.row_count == job.end else []
 
 
 def _committed_before(state: State, job: Job, part: Part) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from tidemill.internal.v1 import records_pb2
+from tidemill.internal.v1 import ledger_pb2, records_pb2
 from tidemill.v1 import job_pb2, job_service_pb2
 
 JobState: TypeAlias = "job_pb2.JobState.ValueType"
@@ -21,6 +21,10 @@ TERMINAL_STATES: frozenset[JobState] = frozenset(
         job_pb2.JOB_STATE_EXPIRED,
     }
 )
+
+
+UNCOUNTED = frozenset({ledger_pb2.REQUEUE_REASON_RELEASED, ledger_pb2.REQUEUE_REASON_OPERATOR})
+"""A lease that ends so is no failed attempt."""
 
 
 class LeaseKind(Enum):
@@ -113,6 +117,11 @@ class Chunk:
         """Number of rows without a result."""
         return self.rows - self.done.bit_count()
 
+    @property
+    def range(self) -> range:
+        """Its row indices."""
+        return range(self.start, self.start + self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -157,6 +166,22 @@ class Ending:
     failures: int = 0
     fence: int = 0
     ready_at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a job takes no leases for now: an UPPER_SNAKE reason, and the same in words."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """A job that takes no leases any more, while its open ones live until `until_ns`."""
+
+    outcome: JobState
+    until_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +236,8 @@ class Job:
         leased_rows: rows without a result in leased chunks.
         tally: sums over the rows that have a result.
         first_fence: the job's first lease; 0 before it.
+        pause: why it is paused; None unless it is.
+        stopping: how it is being stopped; None before, and once `ending` says so.
     """
 
     spec: records_pb2.JobSpec
@@ -249,6 +276,8 @@ class Job:
     promised_p90_ns: int = 0
     admitted_at_risk: bool = False
     pinned_digest: str = ""
+    pause: Pause | None = None
+    stopping: Stopping | None = None
 
     @property
     def deadline_ns(self) -> int:
@@ -264,6 +293,18 @@ class Job:
     def terminal(self) -> bool:
         """Whether nothing about the job changes any more."""
         return self.state in TERMINAL_STATES
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing has been decided about the job's end."""
+        return self.ending is None and self.stopping is None
+
+    @property
+    def heading_for(self) -> "JobState | None":
+        """The terminal state that the job reached or heads for; None while it is open."""
+        if self.ending is not None:
+            return self.ending.outcome
+        return self.stopping.outcome if self.stopping is not None else None
 
     @property
     def receiving(self) -> bool:

@@ -8,6 +8,7 @@ the tests compare every index with a recount.
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
+from services.scheduler.core.agenda import Agenda
 from services.scheduler.core.demand import Demand
 from services.scheduler.core.holdings import Holdings, Spending
 from services.scheduler.core.indices import Counts, InFlight, ReadyJobs
@@ -50,6 +51,7 @@ class State:
         paces: what commits taught, by model.
         demand: tokens that open jobs still need, by deadline.
         holdings: what each tenant holds, and `spending` what it used today.
+        agenda: what becomes due by itself.
     """
 
     sequence: int = 0
@@ -74,6 +76,7 @@ class State:
     demand: Demand = field(default_factory=Demand)
     holdings: Holdings = field(default_factory=Holdings)
     spending: Spending = field(default_factory=Spending)
+    agenda: Agenda = field(default_factory=Agenda)
 
     def put(self, job: Job) -> None:
         """Store `job` in place of its predecessor and bring the indices by state up to date."""
@@ -84,6 +87,7 @@ class State:
         self.ready.set(job, self._leasable(job))
         self.demand.set(job)
         self.holdings.move(before, job)
+        self.agenda.put(job)
 
     def _move(self, before: Job | None, job: Job) -> None:
         if before is not None:
@@ -94,7 +98,7 @@ class State:
         self.counts.shift((job.tenant, job.model, job.state), 1)
 
     def _leasable(self, job: Job) -> bool:
-        if job.seal is None or job.ending is not None:
+        if job.seal is None or not job.open or job.pause is not None:
             return False
         return job.next_cut < job.seal.row_count or bool(self.waiting.get(job.name))
 

@@ -46,6 +46,8 @@ def job_record(job: Job, *, loading: bool = False) -> records_pb2.JobRecord:
     )
     _set_times(record, job)
     _set_terms(record, job)
+    if job.pause is not None:
+        record.pause.CopyFrom(job_pb2.JobPause(reason=job.pause.reason, message=job.pause.message))
     return record
 
 
@@ -108,7 +110,7 @@ def finish_ns(job: Job) -> int | None:
     first lease.
     """
     pace = job.pace
-    if pace is None or job.ending is not None or job.seal is None:
+    if pace is None or not job.open or job.seal is None:
         return None
     elapsed, rows = pace.last_ns - pace.first_ns, pace.rows - pace.first_rows
     if not elapsed or not rows:
@@ -208,3 +210,8 @@ def is_void(state: State, job: str, fence: int, worker_id: str) -> bool:
     """Whether a lease is not live at this worker."""
     lease = state.leases.get(fence)
     return lease is None or lease.job != job or lease.worker_id != worker_id
+
+
+def is_stopping(state: State, job: str, fence: int) -> bool:
+    """Whether a live lease becomes void in a moment."""
+    return fence in state.leases and state.jobs[job].stopping is not None

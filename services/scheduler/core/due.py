@@ -1,0 +1,21 @@
+"""Everything that time alone brings about: what is recorded, and when to look again."""
+
+from services.scheduler.core import deadlines, endings, jobs
+from services.scheduler.core.state import State
+from tidemill.internal.v1 import ledger_pb2
+
+Events = list[ledger_pb2.LedgerEvent]
+
+
+def due_events(state: State, now_ns: int) -> Events:
+    """The events of one thing that is due; record them and call again until there is none."""
+    return (
+        endings.end_due_stop(state, now_ns) or deadlines.expire_due(state, now_ns) or jobs.expire_oldest(state, now_ns)
+    )
+
+
+def next_event_ns(state: State) -> int | None:
+    """When `due_events` has something next; None if never."""
+    agenda = state.agenda
+    times = (agenda.stops.first(), agenda.deadlines.first(), jobs.next_expiry_ns(state))
+    return min((time for time in times if time is not None), default=None)

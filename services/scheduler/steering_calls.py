@@ -1,0 +1,45 @@
+"""The RPCs that steer a job on its way."""
+
+# ruff: noqa: N802, ARG002 - names and signatures are those of the generated servicer
+
+from typing import Any
+
+import grpc.aio
+
+from services.scheduler.core import leasing, steering
+from services.scheduler.shell import Shell
+from tidemill.internal.v1 import records_pb2
+from tidemill.internal.v1 import scheduler_service_pb2 as pb
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class SteeringCalls:
+    """Pause, resume, update, requeue, fail by force."""
+
+    _shell: Shell
+
+    async def PauseJob(self, request: pb.PauseJobRequest, context: Context) -> records_pb2.JobRecord:
+        """Give a job no more leases."""
+        return await self._shell.change_job(request.job, lambda turn: steering.pause_job(turn.state, request.job))
+
+    async def ResumeJob(self, request: pb.ResumeJobRequest, context: Context) -> records_pb2.JobRecord:
+        """Let a paused job go on."""
+        return await self._shell.change_job(request.job, lambda turn: steering.resume_job(turn.state, request.job))
+
+    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Context) -> records_pb2.JobRecord:
+        """Change a job's deadline, class or policies."""
+        return await self._shell.change_job(
+            request.job, lambda turn: steering.update_job(turn.state, request, turn.now_ns)
+        )
+
+    async def RequeueChunk(self, request: pb.RequeueChunkRequest, context: Context) -> records_pb2.JobRecord:
+        """Take a chunk from its worker."""
+        limits = self._shell.limits
+        return await self._shell.change_job(
+            request.job, lambda turn: leasing.requeue_chunk(turn.state, request.job, request.row_index, limits)
+        )
+
+    async def ForceFailJob(self, request: pb.ForceFailJobRequest, context: Context) -> records_pb2.JobRecord:
+        """End a job as FAILED."""
+        return await self._shell.change_job(request.job, lambda turn: steering.force_fail_job(turn.state, request))
