@@ -7,6 +7,9 @@ from typing import Any
 import grpc.aio
 
 from services.scheduler.core import leasing, steering
+from services.scheduler.core.admission import readmit
+from services.scheduler.core.checks import find_job
+from services.scheduler.engine import Events, Turn
 from services.scheduler.shell import Shell
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
@@ -29,9 +32,16 @@ class SteeringCalls:
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Context) -> records_pb2.JobRecord:
         """Change a job's deadline, class or policies."""
-        return await self._shell.change_job(
-            request.job, lambda turn: steering.update_job(turn.state, request, turn.now_ns)
-        )
+        return await self._shell.change_job(request.job, lambda turn: self._update(turn, request))
+
+    def _update(self, turn: Turn, request: pb.UpdateJobRequest) -> Events:
+        events = steering.update_job(turn.state, request, turn.now_ns)
+        job = find_job(turn.state, request.job)
+        accepts = request.accept_at_risk if request.HasField("accept_at_risk") else job.spec.accept_at_risk
+        for event in events:
+            backlog = self._shell.outlooks.backlog(turn.state, turn.now_ns)
+            readmit(backlog, job, event.job_updated, accepts_risk=accepts)
+        return events
 
     async def RequeueChunk(self, request: pb.RequeueChunkRequest, context: Context) -> records_pb2.JobRecord:
         """Take a chunk from its worker."""

@@ -52,7 +52,7 @@ def backlog(*jobs: Job, engines: int = 1, now: float = 0.0, limits: Limits = LIM
 
 
 def work(rows: int, deadline: float, tenant: str = "acme", model: str = "tiny") -> Work:
-    return Work(tenant, model, int(deadline * SECOND), rows * 100, rows * 100, 2.0, False)
+    return Work(tenant, model, int(deadline * SECOND), rows * 100, rows * 100, 2.0)
 
 
 jobs = st.lists(
@@ -195,4 +195,11 @@ def test_an_outlook_does_not_flutter() -> None:
 
 def test_the_rest_of_a_job_is_what_misses_results() -> None:
     rest = work_of(replace(job(1), tally=Tally(succeeded=20)), LIMITS)
-    assert (rest.tokens_p50, rest.counted, rest.weight) == (4000, True, 2.0)
+    assert (rest.tokens_p50, rest.job, rest.weight) == (4000, builders.job_name(1), 2.0)
+
+
+def test_a_job_does_not_stand_in_its_own_way() -> None:
+    alone = job(1, rows=1800, deadline=HOUR)
+    desk = backlog(alone)
+    assert admission.judge(desk, work_of(alone, LIMITS)).earliest_ns == 1800 * SECOND
+    assert admission.judge(desk, work(1801, HOUR)).earliest_ns > HOUR * SECOND

@@ -129,6 +129,23 @@ async def test_a_deadline_that_cannot_hold_is_refused_with_the_earliest_that_can
         assert fine.eta_p50_time.seconds > now
 
 
+async def test_a_new_deadline_is_judged_as_a_first_one_is() -> None:
+    time = FakeClock()
+    async with running(time=time) as desk:
+        await teach(desk)
+        name = (await seal_of(desk, 1, 10_000, int(time.wall) + DAY)).spec.name
+        sooner = pb.UpdateJobRequest(job=name)
+        sooner.complete_by_time.seconds = int(time.wall) + 120
+        error = await refused(desk.rpc.UpdateJob(sooner, CONTEXT))
+        assert error.reason is Reason.DEADLINE_INFEASIBLE
+        sooner.accept_at_risk = True
+        risky = await desk.rpc.UpdateJob(sooner, CONTEXT)
+        assert (risky.admitted_at_risk, risky.complete_by_time.seconds) == (True, int(time.wall) + 120)
+        later = pb.UpdateJobRequest(job=name)
+        later.complete_by_time.seconds = int(time.wall) + 2 * DAY
+        assert not (await desk.rpc.UpdateJob(later, CONTEXT)).admitted_at_risk
+
+
 async def test_an_outlook_turns_with_time_and_watchers_hear_of_it() -> None:
     time = FakeClock()
     async with running(time=time) as desk:

@@ -11,7 +11,7 @@ from services.scheduler.core.demand import STEP_NS
 from services.scheduler.core.estimates import expected_row_tokens, model_pace, rate_spread
 from services.scheduler.core.prospects import Backlog, Eta, Rates, Work, work_of
 from services.scheduler.core.records import Job
-from services.scheduler.core.times import SECOND, to_timestamp
+from services.scheduler.core.times import SECOND, from_timestamp, to_timestamp
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
 
@@ -61,6 +61,21 @@ def admit(backlog: Backlog, job: Job) -> Admission:
     return Admission(not verdict.feasible, digest, verdict.eta)
 
 
+def readmit(backlog: Backlog, job: Job, updated: ledger_pb2.JobUpdated, *, accepts_risk: bool) -> None:
+    """Judge the deadline that a sealed job is about to get, and note in the event whether it is at risk.
+
+    Raises:
+        TidemillError: DEADLINE_INFEASIBLE, unless the owner takes the risk.
+    """
+    deadline_ns = from_timestamp(updated.complete_by_time)
+    if job.seal is None or deadline_ns == job.deadline_ns:
+        return
+    verdict = judge(backlog, replace(work_of(job, backlog.limits), deadline_ns=deadline_ns))
+    if not verdict.feasible and not accepts_risk:
+        raise infeasible(job.name, verdict, deadline_ns)
+    updated.admitted_at_risk = not verdict.feasible
+
+
 def prepared(backlog: Backlog, job: Job) -> Work:
     """A job as admission sees it: a receiving one has no estimate of its own yet."""
     if job.row_tokens:
@@ -96,7 +111,7 @@ def _tokens_seconds(backlog: Backlog, work: Work) -> float:
 def _earliest(backlog: Backlog, work: Work, model: str | None) -> int:
     """The earliest deadline at which the work fits in among the firm claims (of one model, or of all)."""
     own = _tokens_seconds(backlog, work)
-    due = _due(backlog, model)
+    due = _due(backlog, work, model)
     pace = SECOND / _usable(backlog, model)
     first, before = 0, 0.0
     for place, (time, seconds) in enumerate(due):
@@ -111,16 +126,19 @@ def _earliest(backlog: Backlog, work: Work, model: str | None) -> int:
     return backlog.now_ns + max(earliest, int((before + own) * pace))
 
 
-def _due(backlog: Backlog, model: str | None) -> list[tuple[int, float]]:
-    """(time from now in ns, firm engine-seconds due by then) of the steps to come."""
+def _due(backlog: Backlog, work: Work, model: str | None) -> list[tuple[int, float]]:
+    """(time from now in ns, firm engine-seconds of others due by then) of the steps to come."""
     curve = backlog.state.demand.firm
     rates = Rates(backlog.state)
     cost = {name: 1 / rates.rate(name) for name in curve.models if model in (None, name)}
+    own = backlog.state.demand.claims.get(work.job)
     due: list[tuple[int, float]] = []
     total = 0.0
     for step in curve.steps_from(backlog.now_ns // STEP_NS + 1):
         for name, tokens in curve.p90[step].items():
             total += tokens * cost.get(name, 0.0)
+        if own is not None and own.firm and own.step == step:
+            total -= own.tokens.p90 * cost.get(own.model, 0.0)
         due.append((step * STEP_NS - backlog.now_ns, total))
     return due
 

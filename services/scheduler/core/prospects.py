@@ -27,7 +27,10 @@ PATIENCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A job, or an imagined one: what its end depends on. Tokens of the rows that miss results."""
+    """A job, or an imagined one: what its end depends on. Tokens of the rows that miss results.
+
+    `job` names the job whose claim the demand holds already; empty where it holds none.
+    """
 
     tenant: str
     model: str
@@ -35,7 +38,7 @@ class Work:
     tokens_p50: int
     tokens_p90: int
     weight: float
-    counted: bool
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,8 @@ def work_of(job: Job, limits: Limits) -> Work:
     """The rest of a job that is sealed or about to be."""
     missing = missing_rows(job)
     weight = limits.weight(job.service_class)
-    counted = job.seal is not None
     tokens = (missing * max(1, job.row_tokens), missing * max(1, job.row_tokens_p90))
-    return Work(job.tenant, job.model, job.deadline_ns, *tokens, weight, counted)
+    return Work(job.tenant, job.model, job.deadline_ns, *tokens, weight, job.name if job.seal else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Backlog:
         load = 0.0 if self.capacity.loaded.get(work.model) else self.capacity.load_time(work.model)
         width = min(engines, max(1.0, own / self.limits.chunk_seconds), self.limits.max_leases_per_job)
         alone = load + own / width
-        counted = own if work.counted else 0.0
+        counted = own if work.job in self.state.demand.claims else 0.0
         total = max(0.0, self._seconds("", None) - counted)
         earlier = max(0.0, self._seconds("", work.deadline_ns) - counted)
         mine = max(0.0, self._seconds(work.tenant, work.deadline_ns) - counted)

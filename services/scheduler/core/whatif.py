@@ -37,7 +37,7 @@ def imagined(backlog: Backlog, request: scheduler_service_pb2.EstimateJobRequest
     weight = backlog.limits.weight(spec.service_class)
     deadline = from_timestamp(spec.complete_by_time)
     rows = request.row_count
-    return Work(spec.tenant, spec.model, deadline, rows * p50, rows * p90, weight, False)
+    return Work(spec.tenant, spec.model, deadline, rows * p50, rows * p90, weight)
 
 
 def estimate(backlog: Backlog, work: Work, rows: int) -> job_service_pb2.EstimateJobResponse:
