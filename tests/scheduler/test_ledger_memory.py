@@ -3,6 +3,7 @@
 import pytest
 
 from services.scheduler.ledger import Ledger, MemoryLedger
+from tests.scheduler.keeping_conformance import KeepingConformance, KeepingLedger
 from tests.scheduler.ledger_conformance import LedgerConformance
 
 
@@ -12,5 +13,15 @@ class TestMemoryLedger(LedgerConformance):
         return MemoryLedger()
 
     def reopened(self, ledger: Ledger) -> Ledger:
+        ledger.close()
+        return ledger
+
+
+class TestMemoryKeeping(KeepingConformance):
+    @pytest.fixture
+    def ledger(self) -> KeepingLedger:
+        return MemoryLedger()
+
+    def reopened(self, ledger: KeepingLedger) -> KeepingLedger:
         ledger.close()
         return ledger

@@ -9,6 +9,8 @@ import pytest
 
 from services.scheduler.ledger import Ledger, SqliteLedger
 from services.scheduler.ledger.base import replay
+from tests.scheduler import builders
+from tests.scheduler.keeping_conformance import KeepingConformance, KeepingLedger, finished, sealed
 from tests.scheduler.ledger_conformance import LedgerConformance, events
 from tests.scheduler.refusals import refusal
 from tidemill.errors import Reason
@@ -34,6 +36,17 @@ class TestSqliteLedger(LedgerConformance):
         return SqliteLedger(path)
 
     def reopened(self, ledger: Ledger) -> Ledger:
+        assert isinstance(ledger, SqliteLedger)
+        ledger.close()
+        return SqliteLedger(ledger.path)
+
+
+class TestSqliteKeeping(KeepingConformance):
+    @pytest.fixture
+    def ledger(self, path: Path) -> KeepingLedger:
+        return SqliteLedger(path)
+
+    def reopened(self, ledger: KeepingLedger) -> KeepingLedger:
         assert isinstance(ledger, SqliteLedger)
         ledger.close()
         return SqliteLedger(ledger.path)
@@ -147,9 +160,12 @@ def test_a_full_disk_stores_nothing(path: Path):
     ledger.append(epoch, 0, events(1))
     ledger.pragma("max_page_count = 8")
     error = refusal(ledger.append, epoch, 1, events(2, 2000))
-    assert error.reason is Reason.LEDGER_WRITE_FAILED
+    assert error.reason is Reason.LEDGER_FULL
     assert error.retry_after
+    assert "free space" in error.message
+    assert refusal(ledger.probe, epoch).reason is Reason.LEDGER_FULL
     ledger.pragma("max_page_count = 1000000")
+    ledger.probe(epoch)
     assert list(replay(ledger)) == events(1)
     assert ledger.append(epoch, 1, events(2)) == 2
     ledger.close()
@@ -160,3 +176,30 @@ def test_a_closed_ledger_takes_nothing(path: Path):
     epoch = ledger.open("me").epoch
     ledger.close()
     assert refusal(ledger.append, epoch, 0, events(1)).reason is Reason.LEDGER_FENCED
+
+
+def test_the_index_of_an_older_file_is_made_when_it_is_opened(path: Path):
+    ledger = SqliteLedger(path)
+    epoch = ledger.open("me").epoch
+    ledger.append(epoch, 0, [sealed(1), *events(2), finished(3, builders.job_name(1))])
+    before = ledger.list_completions("acme", 0, 10)
+    ledger.close()
+    change(path, "DELETE FROM completions")
+    change(path, "UPDATE meta SET value = '1' WHERE key = 'format'")
+    ledger = SqliteLedger(path)
+    ledger.open("me")
+    assert ledger.list_completions("acme", 0, 10) == before != []
+    ledger.close()
+
+
+def test_a_damaged_last_record_leaves_the_index(path: Path):
+    ledger = SqliteLedger(path)
+    ledger.append(ledger.open("me").epoch, 0, [sealed(1), sealed(2)])
+    ledger.close()
+    change(path, "UPDATE events SET record = substr(record, 1, 5) WHERE sequence = 2")
+    ledger = SqliteLedger(path)
+    opened = ledger.open("me")
+    assert opened.repaired
+    assert [entry.sequence for entry in ledger.list_completions("acme", 0, 10)] == [1]
+    assert ledger.append(opened.epoch, 1, [sealed(2)]) == 2
+    ledger.close()

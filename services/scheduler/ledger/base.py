@@ -82,3 +82,12 @@ def check_numbering(expected_sequence: int, events: Sequence[ledger_pb2.LedgerEv
 def fenced(why: str) -> TidemillError:
     """The refusal of a writer that is no longer the one."""
     return TidemillError(Reason.LEDGER_FENCED, f"this scheduler no longer owns the ledger: {why}")
+
+
+def compacted(ledger: object, sequence: int) -> TidemillError:
+    """The refusal of a read of what was dropped, or is missing."""
+    return TidemillError(
+        Reason.LEDGER_CORRUPT,
+        f"the ledger {ledger} is not trusted: record {sequence} is missing; restore it from a backup",
+        metadata={"ledger": ledger},
+    )

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import google_crc32c
 
-from services.scheduler.ledger.base import Opened, check_numbering, fenced
+from services.scheduler.core.records import Completion, JobState
+from services.scheduler.ledger import sqlite_keeping as keeping
+from services.scheduler.ledger.base import READ_BATCH, Opened, check_numbering, fenced
+from services.scheduler.ledger.keeping import ArchiveRow
 from services.scheduler.ledger.lockfile import LockFile
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
 
-FORMAT = "1"
+FORMAT = "2"
+_UNINDEXED = "1"
+"""Format without a completion index; it is made when such a file is opened."""
+
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+"""Result codes of a write for which there is no room: on the disk, in a quota, or below a limit on the file's size."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -22,6 +30,8 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE TABLE IF NOT EXISTS damaged (found_epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, record BLOB, why TEXT);
 """
+
+_READ = "SELECT sequence, epoch, record, crc32c FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
 
 _Row = tuple[int, int, bytes, int]
 
@@ -57,7 +67,7 @@ class SqliteLedger:
         db = self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
-        db.executescript(_SCHEMA)
+        db.executescript(_SCHEMA + keeping.SCHEMA)
         with _transaction(db):
             self._check_format(db)
             epoch = int(_meta(db, "epoch", "0")) + 1
@@ -70,9 +80,18 @@ class SqliteLedger:
 
     def _check_format(self, db: sqlite3.Connection) -> None:
         found = _meta(db, "format", FORMAT)
-        if found != FORMAT:
+        if found not in (FORMAT, _UNINDEXED):
             raise self._corrupt(f"its format is {found}, and this version reads {FORMAT}")
+        if found == _UNINDEXED:
+            self._index(db)
         _set_meta(db, "format", FORMAT)
+
+    def _index(self, db: sqlite3.Connection) -> None:
+        after = 0
+        while rows := db.execute(_READ, (after, READ_BATCH)).fetchall():
+            # A damaged record is found by the replay, which names it.
+            keeping.index(db, [ledger_pb2.LedgerEvent.FromString(row[2]) for row in rows if not _damage(row)])
+            after = rows[-1][0]
 
     def _set_aside_damaged_tail(self, db: sqlite3.Connection, epoch: int) -> str:
         row: _Row | None = db.execute(
@@ -82,30 +101,51 @@ class SqliteLedger:
             return ""
         db.execute("INSERT INTO damaged VALUES (?, ?, ?, ?)", (epoch, row[0], row[2], why))
         db.execute("DELETE FROM events WHERE sequence = ?", (row[0],))
+        db.execute("DELETE FROM completions WHERE sequence = ?", (row[0],))
         return f"record {row[0]}, the last one, was damaged ({why}) and is kept in table 'damaged'"
 
     def append(self, epoch: int, expected_sequence: int, events: Sequence[ledger_pb2.LedgerEvent]) -> int:
         """Store `events` in one transaction; its commit is the fsync."""
-        db = self._database()
         check_numbering(expected_sequence, events)
         rows = [_row(event) for event in events]
+        with self._writing(epoch) as db:
+            last = _last_sequence(db)
+            if last != expected_sequence:
+                raise fenced(f"it ends at {last}, not {expected_sequence}")
+            db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+            keeping.index(db, events)
+        return expected_sequence + len(rows)
+
+    @contextmanager
+    def _writing(self, epoch: int) -> Generator[sqlite3.Connection]:
+        """A transaction of the current writer."""
+        db = self._database()
         try:
             with _transaction(db):
-                _check_owner(db, epoch, expected_sequence)
-                db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+                _check_owner(db, epoch)
+                yield db
         except sqlite3.Error as exc:
-            raise TidemillError(
-                Reason.LEDGER_WRITE_FAILED,
-                f"the ledger {self.path} could not be written ({exc}); check the disk's space and health",
-                retry_after=1.0,
-            ) from exc
-        return expected_sequence + len(rows)
+            raise self._write_failed(exc) from exc
+
+    def _write_failed(self, exc: sqlite3.Error) -> TidemillError:
+        if exc.sqlite_errorcode in _NO_ROOM:
+            return TidemillError(
+                Reason.LEDGER_FULL,
+                f"the ledger {self.path} cannot grow ({exc}): free space on its disk, or raise the limit on its size. "
+                "What was acknowledged is kept, and work goes on by itself once there is room",
+                metadata={"ledger": self.path},
+                retry_after=5.0,
+            )
+        return TidemillError(
+            Reason.LEDGER_WRITE_FAILED,
+            f"the ledger {self.path} could not be written ({exc}); check the disk's health",
+            retry_after=1.0,
+        )
 
     def read(self, after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
         """At most `limit` events above `after`, each checked."""
-        query = "SELECT sequence, epoch, record, crc32c FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
         try:
-            rows: list[_Row] = self._database().execute(query, (after, limit)).fetchall()
+            rows: list[_Row] = self._database().execute(_READ, (after, limit)).fetchall()
         except sqlite3.DatabaseError as exc:
             raise self._corrupt(f"SQLite cannot read the records after {after} ({exc})") from exc
         return [self._checked(row, sequence) for sequence, row in enumerate(rows, after + 1)]
@@ -116,6 +156,60 @@ class SqliteLedger:
         if why := _damage(row):
             raise self._corrupt(f"record {sequence} is damaged ({why})")
         return ledger_pb2.LedgerEvent.FromString(row[2])
+
+    def snapshots(self) -> list[int]:
+        """Sequences of the stored snapshots, the newest first."""
+        return keeping.snapshots(self._database())
+
+    def snapshot(self, sequence: int) -> bytes:
+        """A stored snapshot, unchecked."""
+        return keeping.snapshot(self._database(), sequence)
+
+    def save_snapshot(self, epoch: int, sequence: int, blob: bytes) -> None:
+        """Store a snapshot and drop the oldest."""
+        with self._writing(epoch) as db:
+            keeping.save_snapshot(db, sequence, blob)
+
+    def discard_snapshot(self, epoch: int, sequence: int, why: str) -> None:
+        """Set a snapshot aside in table `damaged`."""
+        with self._writing(epoch) as db:
+            keeping.discard_snapshot(db, epoch, sequence, why)
+
+    def compact(self, epoch: int, sequence: int) -> bool:
+        """Drop old events; their pages are used again, the file does not shrink."""
+        with self._writing(epoch) as db:
+            return keeping.compact(db, sequence)
+
+    def archive_jobs(self, epoch: int, rows: Sequence[ArchiveRow]) -> None:
+        """Store terminal jobs."""
+        with self._writing(epoch) as db:
+            keeping.archive_jobs(db, rows)
+
+    def archived(self, name: str) -> bytes | None:
+        """An archived job's blob."""
+        return keeping.archived(self._database(), name)
+
+    def archived_request(self, tenant: str, request_id: str) -> str | None:
+        """Name of the archived job of a request."""
+        return keeping.archived_request(self._database(), tenant, request_id)
+
+    def list_archived(self, tenant: str, states: Sequence[JobState], before: str, limit: int) -> list[ArchiveRow]:
+        """A page of a tenant's archived jobs, the newest first."""
+        return keeping.list_archived(self._database(), tenant, states, before, limit)
+
+    def delete_archived(self, epoch: int, name: str) -> None:
+        """Forget an archived job."""
+        with self._writing(epoch) as db:
+            keeping.delete_archived(db, name)
+
+    def list_completions(self, tenant: str, after_sequence: int, limit: int) -> list[Completion]:
+        """A slice of a tenant's completion index."""
+        return keeping.list_completions(self._database(), tenant, after_sequence, limit)
+
+    def probe(self, epoch: int) -> None:
+        """Write a little."""
+        with self._writing(epoch) as db:
+            keeping.probe(db)
 
     def pragma(self, text: str) -> object:
         """Read or set one of SQLite's own settings; for operators and tests."""
@@ -164,17 +258,18 @@ def _set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
 
 
 def _last_sequence(db: sqlite3.Connection) -> int:
-    row: tuple[int] = db.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
+    """Of the last event; a snapshot may outlive the events below it, or a damaged last one."""
+    row: tuple[int] = db.execute(
+        "SELECT coalesce(max(sequence), 0) FROM (SELECT max(sequence) AS sequence FROM events "
+        "UNION ALL SELECT max(sequence) FROM snapshots)"
+    ).fetchone()
     return row[0]
 
 
-def _check_owner(db: sqlite3.Connection, epoch: int, expected_sequence: int) -> None:
+def _check_owner(db: sqlite3.Connection, epoch: int) -> None:
     current = int(_meta(db, "epoch", "0"))
     if current != epoch:
         raise fenced(f"epoch {epoch} was followed by {current}")
-    last = _last_sequence(db)
-    if last != expected_sequence:
-        raise fenced(f"it ends at {last}, not {expected_sequence}")
 
 
 def _row(event: ledger_pb2.LedgerEvent) -> _Row:
