@@ -13,11 +13,13 @@ from tidemill.store import open_store
 from tidemill.v1 import job_service_pb2, row_pb2
 
 
-def segments(tmp_path: Path, rows: list[row_pb2.Row], max_rows: int, **sampling: int) -> list[records_pb2.SegmentRef]:
+def segments(
+    tmp_path: Path, rows: list[row_pb2.Row], max_rows: int, max_tokens: int | None = None
+) -> list[records_pb2.SegmentRef]:
     """The segments that a frame of `rows` is cut into."""
     store = open_store(tmp_path.as_uri())
     report = records_pb2.ModelReport(model="m", has_chat_template=True)
-    checker = FrameChecker(PromptLengths(store), report, row_pb2.SamplingParams(**sampling))
+    checker = FrameChecker(PromptLengths(store), report, row_pb2.SamplingParams(max_tokens=max_tokens))
     message = job_service_pb2.AppendRowsRequest(rows=rows)
     prepared = checker.prepare(Frame(0, message.rows, message))
     assert isinstance(prepared, Prepared)

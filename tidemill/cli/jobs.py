@@ -28,7 +28,9 @@ def list_jobs(
     if as_json:
         emit_json([job_fields(job) for job in jobs])
     else:
-        emit_table(("JOB", "STATE", "MODEL", "ROWS", "FAILED", "AGE", "DEADLINE"), [_cells(job) for job in jobs])
+        emit_table(
+            ("JOB", "STATE", "MODEL", "ROWS", "FAILED", "AGE", "DEADLINE", "OUTLOOK"), [_cells(job) for job in jobs]
+        )
 
 
 def show(job: JobArgument, as_json: Json = False) -> None:
@@ -61,7 +63,7 @@ def job_fields(job: "job_pb2.Job") -> dict[str, Any]:
 
 
 def _cells(job: "job_pb2.Job") -> tuple[str, ...]:
-    from tidemill.cli.progress import finished_rows
+    from tidemill.cli.progress import finished_rows, sla_words
     from tidemill.client import is_terminal, state_name
     from tidemill.client.durations import format_duration
 
@@ -79,6 +81,7 @@ def _cells(job: "job_pb2.Job") -> tuple[str, ...]:
         str(counts.failed),
         format_duration(max(0.0, now - job.create_time.seconds)),
         deadline,
+        "-" if is_terminal(job) else sla_words(job) or "-",
     )
 
 

@@ -47,7 +47,22 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from tidemill.cli import demo, doctor, jobs, keys, metrics, models, results, submit, up, version, watch
+    from tidemill.cli import (
+        admin,
+        demo,
+        doctor,
+        jobs,
+        keys,
+        metrics,
+        models,
+        outlook,
+        results,
+        submit,
+        up,
+        verbs,
+        version,
+        watch,
+    )
 
     app.command("up")(up.up)
     app.command("demo")(demo.demo)
@@ -57,11 +72,19 @@ def _register() -> None:
     app.command("watch")(watch.watch)
     app.command("results")(results.results)
     app.command("cancel")(jobs.cancel)
+    app.command("pause")(verbs.pause)
+    app.command("resume")(verbs.resume)
+    app.command("update")(verbs.update)
+    app.command("retry")(verbs.retry)
+    app.command("delete")(verbs.delete)
+    app.command("estimate")(outlook.estimate)
+    app.command("explain")(outlook.explain)
     app.command("doctor")(doctor.doctor)
     app.command("metrics")(metrics.metrics)
     app.command("version")(version.version)
     app.add_typer(keys.app, name="keys")
     app.add_typer(models.app, name="models")
+    app.add_typer(admin.app, name="admin")
 
 
 _register()

@@ -54,7 +54,7 @@ class JobProgress:
 
     def show(self, job: job_pb2.Job) -> None:
         """The job as it stands."""
-        self._line(describe(job, *self._rates(job)), f"{job.state}-{job.phase}", last=is_terminal(job))
+        self._line(describe(job, *self._rates(job)), f"{job.state}-{job.phase}-{job.sla_state}", last=is_terminal(job))
 
     def _rates(self, job: job_pb2.Job) -> tuple[float, float]:
         """Rows and output tokens a second over the last seconds."""
@@ -85,7 +85,7 @@ def finished_rows(job: job_pb2.Job) -> int:
 
 
 def describe(job: job_pb2.Job, rows_per_second: float = 0.0, tokens_per_second: float = 0.0) -> str:
-    """The job in one line: state, rows, tokens a second, time left."""
+    """The job in one line: state, rows, tokens a second, time left, whether its deadline will hold."""
     done, total = finished_rows(job), job.row_counts.total
     share = done / total if total else 0.0
     bar = "#" * round(share * _BAR)
@@ -99,7 +99,29 @@ def describe(job: job_pb2.Job, rows_per_second: float = 0.0, tokens_per_second: 
         parts.append(f"{tokens_per_second:,.0f} tokens/s")
         left = _seconds_left(job, total - done, rows_per_second)
         parts += [f"{format_duration(left)} left"] if left is not None else []
+    if not is_terminal(job):
+        parts += _outlook(job)
     return ", ".join(parts)
+
+
+_SLA = {
+    job_pb2.SLA_STATE_ON_TRACK: "on track",
+    job_pb2.SLA_STATE_AT_RISK: "at risk",
+    job_pb2.SLA_STATE_BREACHED: "late",
+}
+
+
+def sla_words(job: job_pb2.Job) -> str:
+    """Whether the deadline will hold; empty where it cannot be told."""
+    return _SLA.get(job.sla_state, "")
+
+
+def _outlook(job: job_pb2.Job) -> list[str]:
+    parts = [words] if (words := sla_words(job)) else []
+    if job.HasField("eta_p90_time"):
+        left = max(0.0, job.eta_p90_time.ToNanoseconds() / 1e9 - time.time())
+        parts.append(f"done within {format_duration(left)} nine times in ten")
+    return [f"paused: {job.pause.message}"] if job.HasField("pause") else parts
 
 
 def _state(job: job_pb2.Job) -> str:
@@ -112,6 +134,8 @@ def _state(job: job_pb2.Job) -> str:
 
 
 def _seconds_left(job: job_pb2.Job, rows: int, rows_per_second: float) -> float | None:
+    if job.HasField("eta_p50_time"):
+        return max(0.0, job.eta_p50_time.ToNanoseconds() / 1e9 - time.time())
     if job.HasField("estimated_finish_time"):
         return max(0.0, job.estimated_finish_time.ToNanoseconds() / 1e9 - time.time())
     return rows / rows_per_second if rows_per_second > 0 else None

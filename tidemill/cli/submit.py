@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli.console import emit, emit_json, note
-from tidemill.cli.options import Json, Output
+from tidemill.cli.options import AcceptAtRisk, Escalate, Json, OnDeadline, Output, ServiceClass, terms_of
 
 if TYPE_CHECKING:
     from tidemill.cli.progress import JobProgress
@@ -39,6 +39,10 @@ def submit(
     dataset: Annotated[str, typer.Option(help="Name of the output dataset in Dagster.")] = "",
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Label of the job. Repeatable.")] = None,
     execution: Annotated[str, typer.Option(help="shared or dedicated. Default: the service chooses.")] = "",
+    service_class: ServiceClass = "",
+    on_deadline: OnDeadline = "",
+    escalate: Escalate = None,
+    accept_at_risk: AcceptAtRisk = False,
     request_id: Annotated[
         str, typer.Option(help="Makes the command repeatable: same id and file go on with the job that they began.")
     ] = "",
@@ -65,6 +69,7 @@ def submit(
             dataset=dataset,
             labels=labels | source.labels,
             execution=execution,
+            **terms_of(service_class, on_deadline, escalate, accept_at_risk),
         )
         handle = send(client, job, source, request_id or uuid.uuid4().hex)
         if no_wait:
@@ -120,12 +125,18 @@ def _explain_interruption(handle: "JobHandle", source: "Source", request_id: str
 
 def _give_up(handle: "JobHandle", source: "Source", error: Exception) -> None:
     """Name the line behind a refused row, and cancel a job that cannot be completed."""
-    from tidemill.client import RowsRefusedError, TidemillError
+    from tidemill.client import Reason, RowsRefusedError, TidemillError
     from tidemill.client.jsonl import line_of_row
 
     if isinstance(error, RowsRefusedError) and source.path is not None:
         line = line_of_row(source.path, error.row_errors[0].index)
         error.message = f"{source.path.name} line {line}: {error.message}"
+    if isinstance(error, TidemillError) and error.reason is Reason.DEADLINE_INFEASIBLE:
+        earliest = error.metadata.get("earliest_feasible_time", "unknown")
+        error.message = (
+            f"the deadline cannot be promised; the earliest that can is {earliest}: submit again with a later "
+            "--deadline, or with --accept-at-risk"
+        )
     if isinstance(error, TidemillError):
         try:
             handle.cancel()

@@ -2,24 +2,20 @@
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from google.protobuf import duration_pb2, timestamp_pb2
-
+from tidemill.client.admin import Admin
 from tidemill.client.append import Appender
-from tidemill.client.durations import parse_duration
 from tidemill.client.job import JobHandle
 from tidemill.client.parameters import FieldError, build_sampling
 from tidemill.client.rows import RowLike, to_rows
 from tidemill.client.settings import resolve
+from tidemill.client.terms import Deadline, Terms, set_deadline, set_terms
 from tidemill.client.tracing import traceparent
 from tidemill.client.transport import PATIENCE_SECONDS, Transport
 from tidemill.errors import Reason, TidemillError
 from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2, row_pb2
-
-Deadline = str | float | timedelta | datetime
 
 
 class Client:
@@ -37,6 +33,7 @@ class Client:
         `patience`: seconds that a call goes on trying while the service is away.
         """
         self._transport = Transport(resolve(address, api_key), patience)
+        self.admin = Admin(self._transport)
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +57,7 @@ class Client:
         execution: str = "",
         origin_run_id: str = "",
         request_id: str = "",
+        **terms: Unpack[Terms],
     ) -> JobHandle:
         """Create a job, append `rows` as they come, seal it, and return its handle. Rows are never held all at once.
 
@@ -73,6 +71,10 @@ class Client:
             execution: `"shared"` or `"dedicated"`; the service chooses by default.
             origin_run_id: run id of the orchestrator that submits.
             request_id: makes the call repeatable: with the same id and the same rows it resumes the job it began.
+            terms: `service_class`, `on_deadline`, `escalate`, `accept_at_risk`, see `tidemill.client.terms.Terms`.
+
+        DEADLINE_INFEASIBLE, whose metadata name the `earliest_feasible_time`, leaves the job unsealed: update its
+        deadline and seal it again.
         """
         job = self.new_job(
             model=model,
@@ -82,6 +84,7 @@ class Client:
             labels=labels,
             execution=execution,
             origin_run_id=origin_run_id,
+            **terms,
         )
         handle, created = self.create(job, request_id=request_id)
         if created.state == job_pb2.JOB_STATE_RECEIVING:
@@ -98,6 +101,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         execution: str = "",
         origin_run_id: str = "",
+        **terms: Unpack[Terms],
     ) -> job_pb2.Job:
         """The job that `submit` creates from these arguments."""
         job = job_pb2.Job(model=model, dataset=dataset, labels=labels, origin_run_id=origin_run_id)
@@ -107,7 +111,8 @@ class Client:
             raise TidemillError(Reason.INVALID_ARGUMENT, f"execution is 'shared' or 'dedicated', not {execution!r}")
         job.execution_mode = _EXECUTION[execution]
         if deadline is not None:
-            _set_deadline(job, deadline)
+            set_deadline(job, deadline)
+        set_terms(job, terms)
         return job
 
     def create(self, job: job_pb2.Job, *, request_id: str = "") -> tuple[JobHandle, job_pb2.Job]:
@@ -139,6 +144,29 @@ class Client:
         A row that failed has its `error_code` and `error_message` set and no text.
         """
         return list(self.submit(prompts, model=model, **options).results())
+
+    def estimate(
+        self,
+        rows: int,
+        *,
+        model: str,
+        prompt_tokens: int = 0,
+        output_tokens: int = 0,
+        deadline: Deadline | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        **terms: Unpack[Terms],
+    ) -> job_service_pb2.EstimateJobResponse:
+        """What a job of `rows` rows would cost and when it would end, without creating it.
+
+        `prompt_tokens` and `output_tokens` are means over the rows; 0 takes what is usual for the model.
+        """
+        request = job_service_pb2.EstimateJobRequest(
+            job=self.new_job(model=model, deadline=deadline, sampling=sampling, **terms),
+            row_count=rows,
+            prompt_tokens_per_row=prompt_tokens,
+            output_tokens_per_row=output_tokens,
+        )
+        return self._transport.call(self._transport.jobs.EstimateJob, request)
 
     def job(self, name: str) -> JobHandle:
         """The job called `name`: its full name or the ULID at its end. Only the latter asks the service."""
@@ -193,18 +221,3 @@ def _states(names: Iterable[str]) -> Iterator[job_pb2.JobState.ValueType]:
             message = f"{name!r} is not a job state; states are {', '.join(known).lower()}"
             raise TidemillError(Reason.INVALID_ARGUMENT, message)
         yield job_pb2.JobState.Value(f"JOB_STATE_{name.upper()}")
-
-
-def _set_deadline(job: job_pb2.Job, deadline: Deadline) -> None:
-    if isinstance(deadline, datetime):
-        if deadline.tzinfo is None:
-            raise TidemillError(Reason.INVALID_ARGUMENT, "a deadline given as datetime needs a time zone")
-        moment = timestamp_pb2.Timestamp()
-        moment.FromDatetime(deadline)
-        job.complete_by_time.CopyFrom(moment)
-        return
-    if isinstance(deadline, str):
-        deadline = parse_duration(deadline)
-    window = duration_pb2.Duration()
-    window.FromTimedelta(deadline if isinstance(deadline, timedelta) else timedelta(seconds=deadline))
-    job.completion_window.CopyFrom(window)

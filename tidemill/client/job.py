@@ -1,13 +1,19 @@
-"""A handle on one job: wait for it, follow it, read its answers, cancel it."""
+"""A handle on one job: wait for it, follow it, read its answers, change it, end it, ask about it."""
 
 import time
+import uuid
 from collections.abc import Iterator
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Unpack
 
-from tidemill.client.transport import Transport
+from google.protobuf import field_mask_pb2
+
+from tidemill.client.terms import Deadline, Terms, set_deadline, set_terms, window_of
+from tidemill.client.transport import CALL_SECONDS, Transport
 from tidemill.errors import Reason, TidemillError
 from tidemill.v1 import job_pb2, job_service_pb2, row_pb2
 
+RETRY_SECONDS = 600.0
 Order = Literal["input", "completion"]
 
 _TERMINAL = frozenset(
@@ -108,3 +114,50 @@ class JobHandle:
         """Stop the job and keep its finished rows. A finished job is JOB_TERMINAL."""
         request = job_service_pb2.CancelJobRequest(name=self.name)
         return self._transport.call(self._transport.jobs.CancelJob, request, trace=self.trace)
+
+    def pause(self) -> job_pb2.Job:
+        """Give the job's rows no more to workers until it is resumed. Repeating it is fine."""
+        return self._call(self._transport.jobs.PauseJob, job_service_pb2.PauseJobRequest(name=self.name))
+
+    def resume(self) -> job_pb2.Job:
+        """Let the paused job go on. Repeating it is fine."""
+        return self._call(self._transport.jobs.ResumeJob, job_service_pb2.ResumeJobRequest(name=self.name))
+
+    def update(self, *, deadline: Deadline | None = None, **terms: Unpack[Terms]) -> job_pb2.Job:
+        """Change what is given of a job that has not ended; a deadline counts from now, unless it is a datetime."""
+        job = job_pb2.Job(name=self.name)
+        paths = set_terms(job, terms)
+        if deadline is not None:
+            paths.append(set_deadline(job, deadline))
+        request = job_service_pb2.UpdateJobRequest(job=job, update_mask=field_mask_pb2.FieldMask(paths=paths))
+        return self._call(self._transport.jobs.UpdateJob, request)
+
+    def delete(self) -> datetime:
+        """Hide the finished job at once; returns when its data is removed for good. JOB_NOT_TERMINAL before its end."""
+        response = self._call(self._transport.jobs.DeleteJob, job_service_pb2.DeleteJobRequest(name=self.name))
+        return response.purge_time.ToDatetime(UTC)
+
+    def retry_failed_rows(
+        self, *, deadline: str | float | timedelta | None = None, request_id: str = ""
+    ) -> "JobHandle":
+        """Ask the failed rows of the finished job again, in a job of their own with the same `custom_id`s.
+
+        NO_FAILED_ROWS when there are none. The same `request_id` returns the same job.
+        """
+        request = job_service_pb2.RetryFailedRowsRequest(name=self.name, request_id=request_id or uuid.uuid4().hex)
+        if deadline is not None:
+            request.completion_window.CopyFrom(window_of(deadline))
+        job = self._call(self._transport.jobs.RetryFailedRows, request, timeout=RETRY_SECONDS)
+        return JobHandle(self._transport, job.name, trace=self.trace)
+
+    def estimate(self) -> job_service_pb2.EstimateJobResponse:
+        """What the rest of the job costs and when it ends."""
+        job = job_pb2.Job(name=self.name)
+        return self._call(self._transport.jobs.EstimateJob, job_service_pb2.EstimateJobRequest(job=job))
+
+    def explain(self) -> job_service_pb2.ExplainJobResponse:
+        """What the job waits for, and what would change it."""
+        return self._call(self._transport.jobs.ExplainJob, job_service_pb2.ExplainJobRequest(name=self.name))
+
+    def _call(self, method: Any, request: Any, timeout: float = CALL_SECONDS) -> Any:
+        return self._transport.call(method, request, trace=self.trace, timeout=timeout)

@@ -12,6 +12,7 @@ from tidemill.client.settings import Connection
 from tidemill.client.tracing import traceparent
 from tidemill.errors import Reason, TidemillError
 from tidemill.status import from_rpc_error
+from tidemill.v1.admin_service_pb2_grpc import AdminServiceStub
 from tidemill.v1.job_service_pb2_grpc import JobServiceStub
 from tidemill.v1.model_service_pb2_grpc import ModelServiceStub
 
@@ -54,6 +55,7 @@ class Transport:
             self.channel = grpc.insecure_channel(connection.address, options)
         self.jobs = JobServiceStub(self.channel)
         self.models = ModelServiceStub(self.channel)
+        self.admin = AdminServiceStub(self.channel)
 
     def metadata(self, parent: str = "") -> tuple[tuple[str, str], ...]:
         """What goes with a call: the key and the trace that it belongs to."""
