@@ -17,6 +17,7 @@ _numbers = itertools.count(1)
 
 SETTINGS = {
     "TIDEMILL_SCHEDULER_CHUNK_ROWS": "50",
+    "TIDEMILL_SCHEDULER_QUOTAS": '{"thrifty": {"jobs": 1, "rows": 30}}',
     "TIDEMILL_GATEWAY_HEARTBEAT_SECONDS": "0.5",
     "TIDEMILL_GATEWAY_SEGMENT_ROWS": "300",
     "TIDEMILL_GATEWAY_DRAIN_SECONDS": "5",
@@ -97,5 +98,13 @@ async def stranger(stack: Stack) -> AsyncIterator[GatewayClient]:
 async def operator(stack: Stack) -> AsyncIterator[GatewayClient]:
     """A client with an admin key of a tenant of its own."""
     key = create_key(stack.home / "keys.json", PEPPER, "operator", admin=True)
+    async with GatewayClient(stack.address_of("gateway"), key) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def thrifty(stack: Stack) -> AsyncIterator[GatewayClient]:
+    """A client of a tenant that may hold one job and thirty rows."""
+    key = create_key(stack.home / "keys.json", PEPPER, "thrifty")
     async with GatewayClient(stack.address_of("gateway"), key) as opened:
         yield opened

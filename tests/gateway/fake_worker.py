@@ -21,11 +21,16 @@ TERMINAL = frozenset(
 
 
 class FakeWorker:
-    """Offers one model with a window of 512 tokens and a chat template. Answers are `answer to <custom id>`."""
+    """Offers one model with a window of 512 tokens and a chat template. Answers are `answer to <custom id>`.
+
+    Attributes:
+        busy_seconds: engine time that each part claims to have taken.
+    """
 
     def __init__(self, scheduler: str, store: ObjectStore, model: str, tokenizer: bytes) -> None:
         self.model = model
         self.store = store
+        self.busy_seconds = 0.0
         self._id = f"worker-of-{model}"
         self._channel: Any = grpc.aio.insecure_channel(scheduler)
         self._stub: Any = scheduler_service_pb2_grpc.SchedulerServiceStub(self._channel)
@@ -86,7 +91,13 @@ class FakeWorker:
             tally=_tally(results),
             row_count=len(results),
         )
-        request = pb.CommitPartRequest(job=lease.spec.name, part=ref, model_digest="ab" * 32, engine_build="fake 1.0")
+        request = pb.CommitPartRequest(
+            job=lease.spec.name,
+            part=ref,
+            model_digest="ab" * 32,
+            engine_build="fake 1.0",
+            busy_seconds=self.busy_seconds,
+        )
         await self._stub.CommitPart(request, timeout=10)
 
     async def finish(self, lease: pb.Lease) -> None:

@@ -86,7 +86,9 @@ def explain(job: JobArgument, as_json: Json = False) -> None:
 
 
 def _print_estimate(found: "EstimateJobResponse") -> None:
-    _line("deadline holds", "yes" if found.feasible else "no")
+    # Without an end there is nothing to judge the deadline by.
+    known = found.HasField("eta_p90_time")
+    _line("deadline holds", ("yes" if found.feasible else "no") if known else "cannot be told")
     moments = {field.name: value for field, value in found.ListFields()}
     for label, name in _TIMES.items():
         if name in moments:
