@@ -8,7 +8,7 @@ ENGINE ?= cpu
 VENV := $(if $(filter gpu,$(ENGINE)),.venv-gpu,.venv)
 PY := $(VENV)/bin/python
 # Light tests first, then those that start the engine and the real processes.
-TESTS := tests/tidemill tests/repo tests/scheduler tests/gateway tests/client tests/cli tests/dagster_defs tests/inference tests/system
+TESTS := tests/tidemill tests/repo tests/benchmarks tests/scheduler tests/gateway tests/client tests/cli tests/dagster_defs tests/inference tests/system
 COVERAGE := --cov --cov-branch --cov-report=term --cov-report=json:build/coverage.json -p scripts.coverage_floor
 
 .PHONY: help
