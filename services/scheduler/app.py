@@ -39,6 +39,7 @@ _WAKING = frozenset(
         "finalise_requeued",
         "job_ending",
         "part_committed",
+        "model_changed",
     }
 )
 
@@ -130,7 +131,7 @@ class Scheduler:
         metrics.observe(state, events)
         if any(event.WhichOneof("payload") in _WAKING for event in events):
             self._work.fire()
-        self._changes.fire({job_of(event) for event in events} if events else ())
+        self._changes.fire({job for event in events if (job := job_of(event))})
         self.timer.poke()
 
     def _time_lease(self, event: ledger_pb2.LedgerEvent, now: float) -> None:

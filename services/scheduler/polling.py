@@ -7,7 +7,7 @@ from services.scheduler.core import leasing, views
 from services.scheduler.core.leasing import Requeue
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.policy import Offer
-from services.scheduler.core.records import Lease
+from services.scheduler.core.records import Lease, LeaseKind
 from services.scheduler.engine import Engine, Turn
 from services.scheduler.signals import Signal, wait_for_event
 from services.scheduler.workers import Worker, Workers
@@ -46,7 +46,7 @@ class LeasePoll:
         with self._workers.polling(worker), self._work.waiter() as woken:
             while not self._draining:
                 woken.clear()
-                leases = await self._grant(worker.offer(), max_chunks)
+                leases = await self._grant(self._workers.offer(worker, self._clock.monotonic()), max_chunks)
                 left = end - self._clock.monotonic()
                 if leases or left <= 0:
                     return leases
@@ -66,12 +66,16 @@ class LeasePoll:
 
     def _grant_step(self, offer: Offer, max_chunks: int, granted: list[Lease]) -> Callable[[Turn], Leases]:
         def step(turn: Turn) -> Leases:
+            taking = offer
             while len(granted) < max_chunks:
-                events = leasing.lease_next(turn.state, offer, self._limits, turn.now_ns)
+                events = leasing.lease_next(turn.state, taking, self._limits, turn.now_ns)
                 if not events:
                     break
                 (event,) = turn.record(events)
-                granted.append(turn.state.leases[event.sequence])
+                lease = turn.state.leases[event.sequence]
+                granted.append(lease)
+                if lease.kind is LeaseKind.CHUNK:
+                    taking = taking.taking(turn.state.jobs[lease.job].model)
             return [views.lease_message(turn.state, lease, self._ttl_seconds) for lease in granted]
 
         return step

@@ -23,7 +23,7 @@ MAX_COMPLETIONS = 500
 
 
 class ReadCalls:
-    """Jobs, segments, parts, completions, models."""
+    """Jobs, segments, parts, completions."""
 
     _shell: Shell
 
@@ -89,10 +89,3 @@ class ReadCalls:
             )
 
         return await self._shell.engine.execute(step)
-
-    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        """The models that live workers offer."""
-        models = self._shell.workers.models(self._shell.clock.monotonic())
-        return pb.ListModelsResponse(
-            models=[report for report, _ in models], workers=[workers for _, workers in models]
-        )

@@ -1,6 +1,7 @@
 """`SchedulerService`: the RPC handlers are thin; decisions are in `core`, durability in the engine."""
 
 from services.scheduler.job_calls import JobCalls
+from services.scheduler.model_calls import ModelCalls
 from services.scheduler.outlook_calls import OutlookCalls
 from services.scheduler.read_calls import ReadCalls
 from services.scheduler.shell import Shell
@@ -12,7 +13,13 @@ NAME = "tidemill.internal.v1.SchedulerService"
 
 
 class SchedulerService(
-    JobCalls, OutlookCalls, ReadCalls, SteeringCalls, WorkCalls, scheduler_service_pb2_grpc.SchedulerServiceServicer
+    JobCalls,
+    ModelCalls,
+    OutlookCalls,
+    ReadCalls,
+    SteeringCalls,
+    WorkCalls,
+    scheduler_service_pb2_grpc.SchedulerServiceServicer,
 ):
     """All RPCs."""
 

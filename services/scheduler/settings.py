@@ -14,6 +14,8 @@ SQLITE = "sqlite:///"
 MEMORY = "memory:"
 REDIS = tuple(f"{scheme}://" for scheme in redis_address.SCHEMES)
 
+MIN_WEIGHT = 0.001
+
 
 class SchedulerSettings(BaseSettings):
     """What an operator may set."""
@@ -43,6 +45,34 @@ class SchedulerSettings(BaseSettings):
     max_leases_per_tenant: int = Field(default=32, ge=1, description="Most leased chunks of one tenant.")
     max_leases_per_model: int = Field(default=32, ge=1, description="Most leased chunks for one model.")
     max_leases_per_job: int = Field(default=16, ge=1, description="Most leased chunks of one job.")
+    chunk_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="Engine-seconds of a chunk, once the pace of its model is known."
+    )
+    cold_chunk_rows: int = Field(
+        default=256, ge=1, le=65536, description="Most rows of a chunk before the pace of its model is known."
+    )
+    urgent_slack: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Theta: a job is urgent while its slack is under this share of the time from seal to deadline.",
+    )
+    owed_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        le=1e6,
+        description="Q: a worker leaves its model when a tenant of another one is owed so many engine-seconds, where "
+        "that one loads in `load_seconds`; in proportion otherwise.",
+    )
+    load_seconds: float = Field(
+        default=60.0, gt=0, le=86_400, description="What loading a model is taken to cost where no worker measured it."
+    )
+    urgent_weight: float = Field(default=4.0, le=1000, description="Share of the class URGENT in a busy service.")
+    standard_weight: float = Field(default=2.0, le=1000, description="Share of the class STANDARD.")
+    flex_weight: float = Field(default=1.0, le=1000, description="Share of the class FLEX.")
+    admission_headroom: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the capacity that admission promises to nobody."
+    )
     max_attempts: int = Field(default=5, ge=1, description="So many failed leases of one chunk fail its job.")
     drain_seconds: float = Field(default=10.0, ge=0, description="Open calls get so long at shutdown.")
 
@@ -68,6 +98,15 @@ class SchedulerSettings(BaseSettings):
             return value
         raise ValueError(f"must be `{SQLITE}PATH`, `{MEMORY}` or `{redis_address.FORM}`")
 
+    @field_validator("urgent_weight", "standard_weight", "flex_weight")
+    @classmethod
+    def _served_at_all(cls, value: float) -> float:
+        if value >= MIN_WEIGHT:
+            return value
+        raise ValueError(
+            f"must be at least {MIN_WEIGHT}: a class of weight {value} would never be served; drain or pause instead"
+        )
+
     @property
     def limits(self) -> Limits:
         """The bounds on decisions."""
@@ -78,6 +117,15 @@ class SchedulerSettings(BaseSettings):
             max_leases_per_model=self.max_leases_per_model,
             max_leases_per_job=self.max_leases_per_job,
             max_attempts=self.max_attempts,
+            chunk_seconds=self.chunk_seconds,
+            cold_chunk_rows=self.cold_chunk_rows,
+            urgent_slack=self.urgent_slack,
+            urgent_weight=self.urgent_weight,
+            standard_weight=self.standard_weight,
+            flex_weight=self.flex_weight,
+            owed_seconds=self.owed_seconds,
+            load_seconds=self.load_seconds,
+            admission_headroom=self.admission_headroom,
         )
 
     @property

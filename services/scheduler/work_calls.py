@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc.aio
 
-from services.scheduler.core import endings, leasing, parts, views
+from services.scheduler.core import endings, leasing, models, parts, views
 from services.scheduler.core.checks import find_job, require
 from services.scheduler.core.leasing import Requeue
 from services.scheduler.engine import Turn
@@ -52,7 +52,11 @@ class WorkCalls:
                 chunk_rows=lease.chunk_rows,
                 attempt=lease.attempt,
             )
-        return pb.LeaseChunksResponse(leases=leases)
+        # A hint: what was granted must reach the worker even while the state is being rebuilt.
+        state = self._shell.engine.peek()
+        pinned = models.pinned_models(state) if state else []
+        drained = models.drained_models(state) if state else []
+        return pb.LeaseChunksResponse(leases=leases, pinned_models=pinned, drained_models=drained)
 
     async def ExtendLeases(self, request: pb.ExtendLeasesRequest, context: Context) -> pb.ExtendLeasesResponse:
         """Keep leases alive and say which are void."""
@@ -61,7 +65,9 @@ class WorkCalls:
         self._renew(request)
 
         def step(turn: Turn) -> pb.ExtendLeasesResponse:
-            response = pb.ExtendLeasesResponse()
+            response = pb.ExtendLeasesResponse(
+                pinned_models=models.pinned_models(turn.state), drained_models=models.drained_models(turn.state)
+            )
             for key in request.leases:
                 if views.is_void(turn.state, key.job, key.fence, request.worker_id):
                     response.void.append(key)

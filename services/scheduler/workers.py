@@ -11,6 +11,7 @@ from tidemill.v1 import model_service_pb2
 
 MAX_MODELS = 1000
 MAX_ID_BYTES = 256
+MAX_LOAD_SECONDS = 86_400.0
 
 # The best state first: what a client sees of a model that several workers offer.
 _RANK = {
@@ -29,10 +30,6 @@ class Worker:
     models: dict[str, records_pb2.ModelReport] = field(default_factory=dict[str, records_pb2.ModelReport])
     last_seen: float = 0.0
     polls: int = 0
-
-    def offer(self) -> Offer:
-        """What the worker can be given."""
-        return Offer(self.worker_id, {name: report.state for name, report in self.models.items()})
 
 
 class Workers:
@@ -54,6 +51,11 @@ class Workers:
         for report in reports.values():
             require(bool(report.model), "models.model", "must be set")
             require(report.state in _RANK, "models.state", "must be COLD, LOADING, LOADED or FAILED")
+            require(
+                0 <= report.load_seconds <= MAX_LOAD_SECONDS,
+                "models.load_seconds",
+                f"must be 0 to {MAX_LOAD_SECONDS:.0f}",
+            )
         worker = self._workers.setdefault(worker_id, Worker(worker_id))
         changed = {
             name for name in reports.keys() | worker.models.keys() if reports.get(name) != worker.models.get(name)
@@ -81,6 +83,22 @@ class Workers:
         for worker_id in dead:
             del self._workers[worker_id]
         return list(self._workers.values())
+
+    def offer(self, worker: Worker, now: float) -> Offer:
+        """What the worker can be given, what loading took it, and how many workers can share each model's work."""
+        live = self.live(now)
+        return Offer(
+            worker.worker_id,
+            models={name: report.state for name, report in worker.models.items()},
+            load_seconds={
+                name: report.load_seconds for name, report in worker.models.items() if report.load_seconds > 0
+            },
+            engines={name: sum(name in other.models for other in live) for name in worker.models},
+        )
+
+    def offers(self, model: str, now: float) -> bool:
+        """Whether a live worker offers the model."""
+        return any(model in worker.models for worker in self.live(now))
 
     def models(self, now: float) -> list[tuple[records_pb2.ModelReport, int]]:
         """Each model on offer by name: the report of the worker in the best state, and how many workers offer it."""

@@ -9,6 +9,7 @@ from services.scheduler.core.holdings import Holdings
 from services.scheduler.core.indices import InFlight, ReadyJobs
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.records import Job, LeaseKind, Tally
+from services.scheduler.core.slack import window_ns
 from services.scheduler.core.state import State
 from tidemill import rowset
 from tidemill.v1 import job_pb2
@@ -111,8 +112,14 @@ def check_ready(state: State) -> None:
         if job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING) and job.ending is None:
             assert job.seal is not None
             uncut = job.next_cut < job.seal.row_count
-            fresh.set(job, uncut or bool(state.waiting.get(job.name)))
+            if uncut or state.waiting.get(job.name):
+                # The latest start is a guess of its time; everything else about the index is recounted.
+                start, window, _ = vars(state.ready)["_start_of"][job.name]
+                assert window == window_ns(job)
+                assert start <= job.deadline_ns
+                fresh.set(job, start, window)
     assert vars(fresh) == vars(state.ready)
+    check_accounts(state)
     closing = sorted(
         (job.ending.ready_at_ns, job.ending.sequence, job.name)
         for job in state.jobs.values()
@@ -144,6 +151,23 @@ def same_times(kept: DueTimes[Any], counted: dict[Any, int]) -> None:
     assert kept.order == sorted((time_ns, key) for key, time_ns in counted.items())
 
 
+def check_accounts(state: State) -> None:
+    """The order of tenants on each model, and what their open leases are charged."""
+    waiting: dict[str, set[str]] = {}
+    for name in vars(state.ready)["_keys"]:
+        job = state.jobs[name]
+        waiting.setdefault(job.tenant, set()).add(job.model)
+    assert waiting == state.accounts.waiting()
+    tokens = state.accounts.tokens
+    for model in {job.model for job in state.jobs.values()}:
+        served = sorted((tokens[tenant], tenant) for tenant, models in waiting.items() if model in models)
+        assert served == state.accounts.order(model)
+    for lease in state.leases.values():
+        assert lease.charged >= 0
+        assert lease.kind is LeaseKind.CHUNK or not lease.charged
+    assert state.busy == Counter(lease.worker_id for lease in state.leases.values() if lease.kind is LeaseKind.CHUNK)
+
+
 def check_caps(state: State, limits: Limits) -> None:
     """Work in flight never exceeds a cap (I6)."""
     assert state.in_flight.total <= limits.max_leases
@@ -157,6 +181,7 @@ def summary(state: State) -> dict[str, Any]:
     fields = {name: getattr(state, name) for name in State.__slots__}
     fields["ready"] = vars(state.ready)
     fields["in_flight"] = vars(state.in_flight)
+    fields["accounts"] = vars(state.accounts)
     return fields
 
 

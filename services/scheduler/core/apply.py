@@ -7,6 +7,7 @@ from services.scheduler.core.apply_leases import chunk_leased, chunk_requeued, p
 from services.scheduler.core.apply_rows import job_created, job_sealed, segment_committed, writer_opened
 from services.scheduler.core.apply_sla import job_escalated, sla_changed
 from services.scheduler.core.apply_steering import job_paused, job_resumed, job_stopping, job_updated
+from services.scheduler.core.models import model_changed
 from services.scheduler.core.state import State
 from services.scheduler.core.times import from_timestamp
 from tidemill.internal.v1 import ledger_pb2
@@ -29,6 +30,7 @@ _HANDLERS: dict[str, Callable[[State, ledger_pb2.LedgerEvent], None]] = {
     "job_resumed": job_resumed,
     "job_updated": job_updated,
     "job_stopping": job_stopping,
+    "model_changed": model_changed,
 }
 
 
@@ -50,8 +52,8 @@ def apply(state: State, event: ledger_pb2.LedgerEvent) -> State:
 
 
 def job_of(event: ledger_pb2.LedgerEvent) -> str:
-    """Name of the job that the event is about."""
+    """Name of the job that the event is about; empty where it is about none."""
     payload = event.WhichOneof("payload")
-    if payload == "job_created":
-        return event.job_created.spec.name
-    return getattr(event, payload).job if payload else ""
+    if payload is None or payload == "model_changed":
+        return ""
+    return event.job_created.spec.name if payload == "job_created" else getattr(event, payload).job

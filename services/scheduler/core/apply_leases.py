@@ -5,12 +5,16 @@ from dataclasses import replace
 
 from services.scheduler.core.codec import part_of
 from services.scheduler.core.estimates import expected_row_tokens, model_pace
+from services.scheduler.core.fairness import PRICE_UNIT
 from services.scheduler.core.paces import learn
 from services.scheduler.core.records import UNCOUNTED, Chunk, Job, Lease, LeaseKind, Pace, Part
 from services.scheduler.core.state import State
 from tidemill import rowset
 from tidemill.internal.v1 import ledger_pb2
 from tidemill.v1 import job_pb2
+
+REFRESHED_STARTS = 2
+"""Jobs whose latest start is brought up to date with each part: soon all of them, and never many at once."""
 
 
 def chunk_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
@@ -19,8 +23,18 @@ def chunk_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
     job = state.jobs[leased.job]
     chunk = _take(state, job, leased)
     state.chunks.setdefault(job.name, {})[chunk.start] = replace(chunk, fence=event.sequence)
-    kind = LeaseKind.CHUNK
-    state.add_lease(Lease(event.sequence, kind, job.name, leased.worker_id, leased.attempt, chunk.start))
+    state.add_lease(
+        Lease(
+            fence=event.sequence,
+            kind=LeaseKind.CHUNK,
+            job=job.name,
+            worker_id=leased.worker_id,
+            attempt=leased.attempt,
+            chunk_start=chunk.start,
+            charged=leased.charged_tokens,
+            price=leased.price or PRICE_UNIT,
+        )
+    )
     state.in_flight.shift(job, 1)
     state.put(
         replace(
@@ -54,6 +68,7 @@ def part_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
     state.parts.setdefault(job.name, []).append(part)
     state.part_of[part.fence, part.part_number] = (job.name, part)
     lease = state.leases[part.fence]
+    _settle(state, job, part, lease)
     _mark_done(state, job, part, lease)
     pace = state.paces[job.model] = learn(model_pace(state, job.model), job, part, committed.busy_seconds)
     state.spending.add(job.tenant, part.tally.prompt_tokens + part.tally.output_tokens, state.time_ns)
@@ -71,6 +86,13 @@ def part_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
             revision=event.sequence,
         )
     )
+    state.refresh_starts(job.model, REFRESHED_STARTS)
+
+
+def _settle(state: State, job: Job, part: Part, lease: Lease) -> None:
+    if lease.kind is LeaseKind.CHUNK:
+        tokens = part.tally.prompt_tokens + part.tally.output_tokens
+        state.settle(lease.fence, tokens, part.row_count, state.chunks[job.name][part.chunk_start].missing)
 
 
 def _mark_done(state: State, job: Job, part: Part, lease: Lease) -> None:

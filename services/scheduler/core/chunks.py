@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from services.scheduler.core.limits import Limits
+
 TAIL_SHARE = 20
 """The last 1/20 of a big job is cut finer, so that its end does not wait for one slow chunk (scheduling.md, 2)."""
 
@@ -13,6 +15,13 @@ BIG_JOB_CHUNKS = 8
 
 REMAINDER_ROWS = 65_536
 """Most rows of a piece of a job that ends before it was cut."""
+
+
+def chunk_budget(limits: Limits, rate: float | None, row_tokens: float) -> int:
+    """Rows that take about `chunk_seconds` at `rate` tokens per second; few while the rate is unknown."""
+    if rate is None:
+        return min(limits.cold_chunk_rows, limits.chunk_rows)
+    return max(1, min(limits.chunk_rows, int(limits.chunk_seconds * rate / row_tokens)))
 
 
 def next_chunk_rows(next_cut: int, row_count: int, chunk_rows: int) -> int:

@@ -10,9 +10,6 @@ from services.scheduler.core.paces import BYTES_PER_TOKEN, ModelPace
 from services.scheduler.core.records import Job
 from services.scheduler.core.state import State
 
-COMMITS_KNOWN = 3
-"""After so many commits a model's rate counts as known (scheduling.md, 2)."""
-
 DEFAULT_PROMPT_TOKENS = 256
 DEFAULT_OUTPUT_TOKENS = 128
 """A row of which nothing is known."""
@@ -37,8 +34,7 @@ _UNKNOWN = ModelPace()
 
 def model_rate(state: State, model: str) -> float | None:
     """Tokens per second of busy engine; None until three commits."""
-    pace = model_pace(state, model)
-    return pace.tokens_per_second if pace.commits >= COMMITS_KNOWN else None
+    return model_pace(state, model).rate
 
 
 def expected_row_tokens(pace: ModelPace, job: Job) -> tuple[int, int]:

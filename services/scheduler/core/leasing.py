@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from services.scheduler.core.checks import find_job
 from services.scheduler.core.endings import MAX_MESSAGE_CHARS, end_job, end_stopped, fail_unclosed, stale_fence
+from services.scheduler.core.estimates import tokens_per_row
+from services.scheduler.core.fairness import priced
 from services.scheduler.core.limits import Limits
-from services.scheduler.core.policy import Offer, next_work
+from services.scheduler.core.policy import TIERED, Offer, Policy
 from services.scheduler.core.records import UNCOUNTED, Lease, LeaseKind
 from services.scheduler.core.state import State
 from tidemill.errors import Reason, TidemillError
@@ -33,9 +35,9 @@ EXPIRED = Requeue(ledger_pb2.REQUEUE_REASON_EXPIRED)
 TAKEN_BACK = Requeue(ledger_pb2.REQUEUE_REASON_OPERATOR, "taken back by an operator")
 
 
-def lease_next(state: State, offer: Offer, limits: Limits, now_ns: int) -> Events:
+def lease_next(state: State, offer: Offer, limits: Limits, now_ns: int, policy: Policy = TIERED) -> Events:
     """Lease the one piece of work that is due next to the worker; no event when there is none for it."""
-    work = next_work(state, offer, limits, now_ns)
+    work = policy.choose(state, offer, limits, now_ns)
     if work is None:
         return []
     if work.kind is LeaseKind.FINALISE:
@@ -48,7 +50,17 @@ def lease_next(state: State, offer: Offer, limits: Limits, now_ns: int) -> Event
         worker_id=offer.worker_id,
         attempt=work.attempt,
     )
+    _charge(state, leased, limits)
     return [ledger_pb2.LedgerEvent(chunk_leased=leased)]
+
+
+def _charge(state: State, leased: ledger_pb2.ChunkLeased, limits: Limits) -> None:
+    """Price the rows without a result, at the class that the job has now."""
+    job = state.jobs[leased.job]
+    chunk = state.chunks.get(leased.job, {}).get(leased.chunk_start)
+    rows = chunk.missing if chunk else leased.chunk_rows
+    leased.price = limits.price(job.service_class)
+    leased.charged_tokens = priced(round(rows * tokens_per_row(state, job)), leased.price)
 
 
 def release_lease(state: State, job: str, fence: int, requeue: Requeue, limits: Limits) -> Events:

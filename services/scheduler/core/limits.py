@@ -12,27 +12,32 @@ class Limits:
 
     Attributes:
         chunk_rows: most rows of a chunk.
+        chunk_seconds: engine-seconds of a chunk of a model whose rate is known.
+        cold_chunk_rows: most rows of a chunk of a model whose rate is not.
         max_leases: most leased chunks at a time; the other three bound them by tenant, model and job.
         max_attempts: after so many expired or failed leases of one chunk its job fails.
-        chunk_seconds: engine-seconds that a chunk is cut to.
         urgent_slack: a job is urgent once its slack is below this share of its window (theta).
         urgent_weight, standard_weight, flex_weight: shares of the service classes.
-        owed_seconds: engine-seconds that another tenant may be owed before a worker leaves its model (Q).
+        owed_seconds: engine-seconds that another tenant may be owed before a worker leaves its model (Q), for a model
+            that loads in `load_seconds`; in proportion for others.
+        load_seconds: what loading a model takes where no worker measured it.
         admission_headroom: share of the capacity that admission promises to nobody.
     """
 
     chunk_rows: int = 2048
+    chunk_seconds: float = 60.0
+    cold_chunk_rows: int = 256
     max_leases: int = 64
     max_leases_per_tenant: int = 32
     max_leases_per_model: int = 32
     max_leases_per_job: int = 16
     max_attempts: int = 5
-    chunk_seconds: float = 60.0
     urgent_slack: float = 0.1
     urgent_weight: float = 4.0
     standard_weight: float = 2.0
     flex_weight: float = 1.0
     owed_seconds: float = 300.0
+    load_seconds: float = 60.0
     admission_headroom: float = 0.1
 
     def weight(self, service_class: ServiceClass) -> float:
@@ -40,3 +45,7 @@ class Limits:
         if service_class == job_pb2.SERVICE_CLASS_URGENT:
             return self.urgent_weight
         return self.flex_weight if service_class == job_pb2.SERVICE_CLASS_FLEX else self.standard_weight
+
+    def price(self, service_class: ServiceClass) -> int:
+        """Virtual tokens for a thousand actual ones: the less, the more weight the class has; at least 1."""
+        return max(1, round(1000 / self.weight(service_class)))

@@ -11,6 +11,9 @@ MEMORY_SECONDS = 600.0
 MEMORY_ROWS = 2000.0
 """The same for what is learned a row at a time."""
 
+COMMITS_KNOWN = 3
+"""After so many commits a model's rate counts as known (scheduling.md, 2)."""
+
 BYTES_PER_TOKEN = 4.0
 """Text bytes of a token before any is measured: the usual figure for English."""
 
@@ -38,6 +41,11 @@ class ModelPace:
     rows: float = 0.0
     etas: int = 0
     etas_kept: int = 0
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens per second of busy engine; None until three commits."""
+        return self.tokens_per_second if self.commits >= COMMITS_KNOWN else None
 
 
 def learn(pace: ModelPace, job: Job, part: Part, busy_seconds: float) -> ModelPace:

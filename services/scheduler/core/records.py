@@ -104,6 +104,7 @@ class Chunk:
         done: set of the rows that have a result.
         failures: leases that expired or failed; a lease given back in order does not count.
         fence: the live lease; 0 while the chunk waits.
+        ready_at_ns: the chunk is not leased before.
     """
 
     start: int
@@ -111,6 +112,7 @@ class Chunk:
     done: int = 0
     failures: int = 0
     fence: int = 0
+    ready_at_ns: int = 0
 
     @property
     def missing(self) -> int:
@@ -125,7 +127,12 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Work at a worker. `chunk_start` is meaningless for a FINALISE lease."""
+    """Work at a worker. `chunk_start` is meaningless for a FINALISE lease.
+
+    Attributes:
+        charged: virtual tokens that the tenant's account bears for rows without a result.
+        price: virtual tokens for a thousand actual ones.
+    """
 
     fence: int
     kind: LeaseKind
@@ -133,6 +140,16 @@ class Lease:
     worker_id: str
     attempt: int
     chunk_start: int = 0
+    charged: int = 0
+    price: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFlags:
+    """What an operator set: a drained model gets no new lease, a pinned one stays loaded."""
+
+    drained: bool = False
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

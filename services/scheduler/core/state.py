@@ -6,14 +6,26 @@ the tests compare every index with a recount.
 """
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.scheduler.core.agenda import Agenda
 from services.scheduler.core.demand import Demand
+from services.scheduler.core.fairness import Accounts, priced, settled
 from services.scheduler.core.holdings import Holdings, Spending
 from services.scheduler.core.indices import Counts, InFlight, ReadyJobs
 from services.scheduler.core.paces import ModelPace
-from services.scheduler.core.records import Chunk, Completion, Job, JobState, Lease, Part, Segment
+from services.scheduler.core.records import (
+    Chunk,
+    Completion,
+    Job,
+    JobState,
+    Lease,
+    LeaseKind,
+    ModelFlags,
+    Part,
+    Segment,
+)
+from services.scheduler.core.slack import latest_start_ns, window_ns
 
 PartKey = tuple[int, int]
 """(fence, part number)."""
@@ -23,6 +35,9 @@ Closing = tuple[int, int, str]
 
 JobsKey = tuple[str, str, JobState]
 """(tenant, model, state)."""
+
+
+_UNKNOWN = ModelPace()
 
 
 @dataclass(slots=True)
@@ -52,6 +67,9 @@ class State:
         demand: tokens that open jobs still need, by deadline.
         holdings: what each tenant holds, and `spending` what it used today.
         agenda: what becomes due by itself.
+        accounts: what each tenant has had.
+        models: what an operator set, by model; without those where nothing is set.
+        busy: leased chunks by worker.
     """
 
     sequence: int = 0
@@ -77,6 +95,9 @@ class State:
     holdings: Holdings = field(default_factory=Holdings)
     spending: Spending = field(default_factory=Spending)
     agenda: Agenda = field(default_factory=Agenda)
+    accounts: Accounts = field(default_factory=Accounts)
+    models: dict[str, ModelFlags] = field(default_factory=dict[str, ModelFlags])
+    busy: Counts[str] = field(default_factory=Counts[str])
 
     def put(self, job: Job) -> None:
         """Store `job` in place of its predecessor and bring the indices by state up to date."""
@@ -84,10 +105,25 @@ class State:
         self.jobs[job.name] = job
         if before is None or before.state != job.state:
             self._move(before, job)
-        self.ready.set(job, self._leasable(job))
         self.demand.set(job)
         self.holdings.move(before, job)
         self.agenda.put(job)
+        self._index_work(job)
+
+    def _index_work(self, job: Job) -> None:
+        if self._leasable(job):
+            start = latest_start_ns(job, self.paces.get(job.model, _UNKNOWN), len(self.busy))
+            self.ready.set(job, start, window_ns(job))
+        else:
+            self.ready.remove(job)
+        self.accounts.set_waiting(job.tenant, job.model, bool(self.ready.tenant_jobs(job.model, job.tenant)))
+
+    def refresh_starts(self, model: str, limit: int) -> None:
+        """Compute the latest starts anew that rest on the oldest pace, of `limit` jobs."""
+        for name in self.ready.oldest(model, limit):
+            job = self.jobs[name]
+            self._index_work(job)
+            self.ready.touch(job)
 
     def _move(self, before: Job | None, job: Job) -> None:
         if before is not None:
@@ -106,10 +142,23 @@ class State:
         """Make `lease` live."""
         self.leases[lease.fence] = lease
         self.leases_of.setdefault(lease.job, set()).add(lease.fence)
+        self.accounts.charge(self.jobs[lease.job].tenant, lease.charged)
+        if lease.kind is LeaseKind.CHUNK:
+            self.busy.shift(lease.worker_id, 1)
+
+    def settle(self, fence: int, tokens: int, rows: int, missing: int) -> None:
+        """Put the actual `tokens` of `rows` rows in place of their share of the charge for the `missing` ones."""
+        lease = self.leases[fence]
+        share = settled(lease, rows, missing)
+        self.leases[fence] = replace(lease, charged=lease.charged - share)
+        self.accounts.charge(self.jobs[lease.job].tenant, priced(tokens, lease.price) - share)
 
     def drop_lease(self, fence: int) -> Lease:
-        """End a live lease."""
+        """End a live lease; what it was charged for rows without a result is refunded."""
         lease = self.leases.pop(fence)
+        self.accounts.charge(self.jobs[lease.job].tenant, -lease.charged)
+        if lease.kind is LeaseKind.CHUNK:
+            self.busy.shift(lease.worker_id, -1)
         fences = self.leases_of[lease.job]
         fences.remove(fence)
         if not fences:

@@ -887,6 +887,7 @@ class ChunkLeased(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     CHARGED_TOKENS_FIELD_NUMBER: _builtins.int
     ALONE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Job name."""
     chunk_start: _builtins.int
@@ -901,6 +902,8 @@ class ChunkLeased(_message.Message):
     """Virtual tokens charged to the tenant; settled by the actual ones."""
     alone: _builtins.bool
     """The chunk is suspected of killing engines and runs with nothing beside it."""
+    price: _builtins.int
+    """Virtual tokens for a thousand actual ones, by the job's class; 0 reads as 1000."""
     def __init__(
         self,
         *,
@@ -911,10 +914,11 @@ class ChunkLeased(_message.Message):
         attempt: _builtins.int = ...,
         charged_tokens: _builtins.int = ...,
         alone: _builtins.bool = ...,
+        price: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt", b"attempt", "charged_tokens", b"charged_tokens", "chunk_rows", b"chunk_rows", "chunk_start", b"chunk_start", "job", b"job", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt", b"attempt", "charged_tokens", b"charged_tokens", "chunk_rows", b"chunk_rows", "chunk_start", b"chunk_start", "job", b"job", "price", b"price", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,44 @@
+"""The urgent tier: jobs that are short of slack, and can still be saved."""
+
+from services.scheduler.core.eligible import job_cap, job_open, tenant_open
+from services.scheduler.core.estimates import model_pace
+from services.scheduler.core.offers import Ask
+from services.scheduler.core.records import Job
+from services.scheduler.core.slack import parallelism, remaining_ns, window_ns
+from services.scheduler.core.times import SECOND
+
+URGENT_LOOKS = 32
+"""Jobs of a model that one choice looks at, those shortest of slack first: it bounds the choice, whatever is open."""
+
+
+def slack_ns(ask: Ask, job: Job) -> int:
+    """Time that the job can still wait when this worker and its like do the rest; negative once it is doomed."""
+    remaining = remaining_ns(job, model_pace(ask.state, job.model))
+    chunk_ns = round(ask.limits.chunk_seconds * SECOND)
+    shared = parallelism(remaining, chunk_ns, ask.engines(job.model), job_cap(job, ask.limits))
+    load_ns = round(ask.load_seconds(job.model) * SECOND)
+    return job.deadline_ns - ask.now_ns - remaining // shared - load_ns
+
+
+def urgent_job(ask: Ask, models: list[str]) -> str | None:
+    """The urgent job with the earliest deadline among those that can still hold theirs; a loaded model breaks ties."""
+    best: tuple[int, bool, str] | None = None
+    for model in models:
+        cold = not ask.offer.is_resident(model)
+        for latest_start, window, name in ask.state.ready.starting_from(model, ask.now_ns, URGENT_LOOKS):
+            if latest_start - ask.now_ns > ask.limits.urgent_slack * window + ask.load_seconds(model) * SECOND:
+                continue
+            job = ask.state.jobs[name]
+            key = (job.deadline_ns, cold, name)
+            if (
+                (best is None or key < best)
+                and _urgent(ask, job)
+                and tenant_open(ask, job.tenant)
+                and job_open(ask, job)
+            ):
+                best = key
+    return best[2] if best else None
+
+
+def _urgent(ask: Ask, job: Job) -> bool:
+    return 0 <= slack_ns(ask, job) < ask.limits.urgent_slack * window_ns(job)
