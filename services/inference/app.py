@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from services.inference import orphans
-from services.inference.engines import Engines, EngineUnavailableError, WeightsChangedError
+from services.inference.engines import Engines
 from services.inference.link import SchedulerLink
 from services.inference.models import Catalog
 from services.inference.rayenv import start_ray, stop_ray
+from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import RAY_FOLDERS, InferenceSettings
 from services.inference.warmup import warm_ray_data
 from services.inference.weights import WeightDigests

@@ -5,23 +5,24 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from services.inference import metrics, orphans, reports
 from services.inference.actor import EngineActor
 from services.inference.engine_config import EngineConfig
+from services.inference.gate import Gate
 from services.inference.memory import room_for
 from services.inference.models import Catalog, ModelFiles, ModelUnusableError, engine_build
 from services.inference.rayenv import NAMESPACE
+from services.inference.resident import Engine, EngineUnavailableError, ModelSlot, WeightsChangedError
 from services.inference.settings import InferenceSettings
 from services.inference.weights import fingerprint
 from tidemill import telemetry
 from tidemill.internal.v1 import records_pb2
 from tidemill.v1 import model_service_pb2
 
-__all__ = ["Engine", "EngineUnavailableError", "Engines", "WeightsChangedError"]
+__all__ = ["Engines"]
 
 log = telemetry.logger(__name__)
 
@@ -29,40 +30,6 @@ State = model_service_pb2.ModelState
 _MAX_PAUSE_SECONDS = 1200.0
 _DEATHS_IN_A_ROW = 3
 _SHUTDOWN_SECONDS = 10.0
-
-
-class EngineUnavailableError(Exception):
-    """No engine answers for the model now; the message is the engine's own."""
-
-
-class WeightsChangedError(Exception):
-    """The weight files are not those that were loaded: answers would not be of one model."""
-
-
-@dataclass
-class Engine:
-    """An engine in memory. `users` counts the leases that hold it."""
-
-    actor: Any
-    actor_name: str
-    files: ModelFiles
-    build: str
-    users: int = 0
-    last_used: float = field(default_factory=time.monotonic)
-
-
-@dataclass
-class _Slot:
-    """What is known of a model, and its engine."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    state: Any = State.MODEL_STATE_COLD
-    message: str = ""
-    files: ModelFiles | None = None
-    engine: Engine | None = None
-    retry_at: float = 0.0
-    pause_seconds: float = 0.0
-    deaths: int = 0
 
 
 class Engines:
@@ -75,7 +42,7 @@ class Engines:
         self._settings = settings
         self._catalog = catalog
         self._home = home
-        self._slots = {model: _Slot() for model in catalog.models}
+        self._slots = {model: ModelSlot() for model in catalog.models}
         self._generation = 0
         self._released = asyncio.Event()
         self._loading = asyncio.Lock()
@@ -92,15 +59,16 @@ class Engines:
     def reports(self) -> list[records_pb2.ModelReport]:
         """What the scheduler is told of each model."""
         self._end_pauses()
-        return [
-            reports.model_report(model, slot.state, slot.message, slot.files, self.build)
-            for model, slot in self._slots.items()
-        ]
+        return [reports.model_report(model, slot, self.build) for model, slot in self._slots.items()]
 
     def files(self, model: str) -> ModelFiles | None:
         """What is known of a model."""
         slot = self._slots.get(model)
         return slot.files if slot else None
+
+    def gate(self, model: str) -> Gate:
+        """What a chunk passes before it goes to the model's engine; EngineUnavailableError for a model not offered."""
+        return self._slot(model).gate
 
     async def ready_files(self, model: str) -> ModelFiles:
         """The model's files, downloaded when missing; for engines that others start."""
@@ -145,7 +113,9 @@ class Engines:
 
     async def lost(self, model: str, engine: Engine, message: str) -> None:
         """The engine died: end what is left of it. After three deaths without an answer the model is FAILED."""
-        slot = self._slots[model]
+        if engine.dead:
+            return
+        engine.dead, slot = True, self._slots[model]
         async with slot.lock:
             if slot.engine is not engine:
                 return
@@ -170,9 +140,7 @@ class Engines:
                 await self._end(slot, orderly=True)
 
     async def _loaded(self, model: str) -> Engine:
-        slot = self._slots.get(model)
-        if slot is None:
-            raise EngineUnavailableError(f"this worker does not offer model {model!r}")
+        slot = self._slot(model)
         async with slot.lock:
             self._end_pauses()
             if slot.state == State.MODEL_STATE_FAILED:
@@ -183,7 +151,13 @@ class Engines:
                 raise EngineUnavailableError(slot.message)
             return slot.engine
 
-    async def _load(self, model: str, slot: _Slot) -> None:
+    def _slot(self, model: str) -> ModelSlot:
+        slot = self._slots.get(model)
+        if slot is None:
+            raise EngineUnavailableError(f"this worker does not offer model {model!r}")
+        return slot
+
+    async def _load(self, model: str, slot: ModelSlot) -> None:
         slot.state, start = State.MODEL_STATE_LOADING, time.monotonic()
         log.info("engine load", model=model)
         try:
@@ -197,10 +171,10 @@ class Engines:
             self._fail(model, _own_words(exc))
             return
         slot.state, slot.message, slot.pause_seconds = State.MODEL_STATE_LOADED, "", 0.0
-        seconds = time.monotonic() - start
-        metrics.LOAD_SECONDS.labels(model).observe(seconds)
+        slot.load_seconds = time.monotonic() - start
+        metrics.LOAD_SECONDS.labels(model).observe(slot.load_seconds)
         metrics.ENGINES.set(sum(item.engine is not None for item in self._slots.values()))
-        log.info("engine loaded", model=model, seconds=round(seconds, 3), digest=slot.files.digest)
+        log.info("engine loaded", model=model, seconds=round(slot.load_seconds, 3), digest=slot.files.digest)
 
     def _start_actor(self, files: ModelFiles) -> Engine:
         import ray
@@ -226,14 +200,14 @@ class Engines:
             else:
                 raise ModelUnusableError("the machine has too little free memory for the model, with no engine loaded")
 
-    async def _unload(self, slot: _Slot) -> None:
+    async def _unload(self, slot: ModelSlot) -> None:
         async with slot.lock:
             if slot.engine and not slot.engine.users:
                 log.info("engine unload", model=slot.engine.files.model)
                 await self._end(slot, orderly=True)
                 slot.state = State.MODEL_STATE_COLD
 
-    async def _end(self, slot: _Slot, *, orderly: bool) -> None:
+    async def _end(self, slot: ModelSlot, *, orderly: bool) -> None:
         """End the engine's actor and all its processes."""
         import ray
         from ray.exceptions import RayError
@@ -258,9 +232,10 @@ class Engines:
         if ttl and not engine.users and idle > ttl:
             await self._unload(slot)
             return
-        await self._probe(model, engine)
+        await self.probe(model, engine)
 
-    async def _probe(self, model: str, engine: Engine) -> None:
+    async def probe(self, model: str, engine: Engine) -> None:
+        """Ask an engine for a sign of life; without one it is lost."""
         from ray.exceptions import RayError
 
         try:

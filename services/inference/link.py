@@ -64,11 +64,10 @@ class SchedulerLink:
 
     async def extend(
         self, leases: Sequence[pb.LeaseKey], models: Sequence[records_pb2.ModelReport]
-    ) -> list[pb.LeaseKey]:
-        """Keep leases alive; returns those that are void."""
+    ) -> pb.ExtendLeasesResponse:
+        """Keep leases alive; returns those that are void or about to be, and which models to keep or unload."""
         request = pb.ExtendLeasesRequest(worker_id=self._worker_id, leases=leases, models=models)
-        response = await self._call(self._stub.ExtendLeases, request, _CALL_SECONDS)
-        return list(response.void)
+        return await self._call(self._stub.ExtendLeases, request, _CALL_SECONDS)
 
     async def commit(self, request: pb.CommitPartRequest, void: asyncio.Event) -> pb.CommitPartResponse:
         """Make a part visible; repeated while the scheduler is away, which is harmless, until the lease is void."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.inference import metrics
+from services.inference.busy import Stay
 from services.inference.held import HeldLease
 from services.inference.link import SchedulerLink
 from tidemill import rowset, segments, telemetry
@@ -92,8 +93,11 @@ class PartWriter:
         """Every row of the chunk has a result."""
         return self.done == rowset.full(self._rows)
 
-    async def commit(self, tables: list[Any], model_digest: str, engine_build: str) -> None:
+    async def commit(self, tables: list[Any], model_digest: str, engine_build: str, stay: Stay | None = None) -> None:
         """Make the rows of these tables visible; rows that have a result already are dropped.
+
+        Args:
+            stay: the chunk's stay in the engine; the part takes the seconds gathered since the last one.
 
         Raises:
             LeaseVoidError: the lease ended; nothing of this part is visible.
@@ -105,7 +109,11 @@ class PartWriter:
             span.set_attributes({"tidemill.part": self.next_part, "tidemill.rows": table.num_rows})
             part = await self._write(table, rows)
             request = pb.CommitPartRequest(
-                job=self._held.job, part=part, model_digest=model_digest, engine_build=engine_build
+                job=self._held.job,
+                part=part,
+                model_digest=model_digest,
+                engine_build=engine_build,
+                busy_seconds=stay.take() if stay else 0.0,
             )
             await self._link.commit(request, self._held.void)
         self.done |= rows

@@ -9,9 +9,19 @@ from services.inference import slices
 from tidemill import rowset, segments
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
-from tidemill.store import open_store
+from tidemill.store import ObjectStore, open_store
 
-__all__ = ["InputUnreadableError", "Piece", "Slice", "plan_slices", "read_chunk", "read_slice"]
+__all__ = [
+    "InputUnreadableError",
+    "Piece",
+    "Slice",
+    "plan_slices",
+    "read_chunk",
+    "read_rows",
+    "read_slice",
+    "rows_to_run",
+    "slices_of",
+]
 
 
 class InputUnreadableError(Exception):
@@ -48,10 +58,20 @@ class Slice:
         return sum(len(piece.rows) for piece in self.pieces)
 
 
+def rows_to_run(lease: scheduler_service_pb2.Lease) -> int:
+    """The rows of a lease that have no result yet and are not condemned, as a set within the chunk."""
+    settled = rowset.from_bytes(lease.done_bitmap) | rowset.from_bytes(lease.condemned_bitmap)
+    return rowset.full(lease.chunk_rows) & ~settled
+
+
 def plan_slices(lease: scheduler_service_pb2.Lease, rows_a_slice: int) -> list[Slice]:
-    """The rows of a lease that have no result yet, cut into slices by row index."""
-    missing = rowset.full(lease.chunk_rows) & ~rowset.from_bytes(lease.done_bitmap)
-    rows = [lease.chunk_start + offset for offset in rowset.indices(missing)]
+    """The rows of a lease that are to be run, cut into slices by row index."""
+    return slices_of(lease, rows_to_run(lease), rows_a_slice)
+
+
+def slices_of(lease: scheduler_service_pb2.Lease, wanted: int, rows_a_slice: int) -> list[Slice]:
+    """These rows of a lease, a set within its chunk, cut into slices by row index."""
+    rows = [lease.chunk_start + offset for offset in rowset.indices(wanted)]
     return [_slice(lease.segments, rows[at : at + rows_a_slice]) for at in range(0, len(rows), rows_a_slice)]
 
 
@@ -64,6 +84,12 @@ def _slice(covering: Sequence[records_pb2.SegmentRef], rows: Sequence[int]) -> S
     return Slice(tuple(pieces))
 
 
+def read_rows(store: ObjectStore, piece: Piece) -> Any:
+    """The piece's rows as a table of `segments.INPUT_SCHEMA`; TidemillError when the segment cannot be read."""
+    table = segments.read_segment(store, piece.key, sha256=piece.sha256)
+    return table.take([row - piece.start for row in piece.rows])
+
+
 def read_slice(store_uri: str, wanted: Slice) -> Iterator[Any]:
     """The slice's rows as a packed table of `segments.INPUT_SCHEMA`; InputUnreadableError when a segment was
     changed."""
@@ -73,10 +99,9 @@ def read_slice(store_uri: str, wanted: Slice) -> Iterator[Any]:
     tables: list[Any] = []
     for piece in wanted.pieces:
         try:
-            table = segments.read_segment(store, piece.key, sha256=piece.sha256)
+            tables.append(read_rows(store, piece))
         except TidemillError as error:
             raise InputUnreadableError(error.message, error.reason.value) from None
-        tables.append(table.take([row - piece.start for row in piece.rows]))
     yield slices.pack(pa.concat_tables(tables))
 
 

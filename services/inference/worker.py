@@ -4,19 +4,21 @@ import asyncio
 import os
 import secrets
 import socket
-from dataclasses import dataclass
 
 from opentelemetry.trace import Status, StatusCode
 
 from services.inference import metrics
-from services.inference.chunk_task import ChunkTask, EngineFailedError, IncompleteError
-from services.inference.engines import Engines, EngineUnavailableError, WeightsChangedError
+from services.inference.blame import EngineFailedError
+from services.inference.chunk_task import ChunkTask, IncompleteError
+from services.inference.engines import Engines
 from services.inference.finalise import FinaliseTask
 from services.inference.held import HeldLease
-from services.inference.link import LeaseVoidError, SchedulerLink, is_transient
+from services.inference.link import LeaseVoidError, SchedulerLink
+from services.inference.releases import IN_ORDER, Release, release_for
+from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import InferenceSettings
 from tidemill import telemetry
-from tidemill.errors import Reason, TidemillError
+from tidemill.errors import TidemillError
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.store import ObjectStore
 
@@ -26,23 +28,22 @@ log = telemetry.logger(__name__)
 tracer = telemetry.tracer(__name__)
 
 _POLL_SECONDS = 20.0
-_EXTEND_SECONDS = 1.0
+# What a cancel stops has two seconds: half of one to hear of it, the rest to commit what had finished.
+_EXTEND_SECONDS = 0.5
 _AWAY_PAUSE_SECONDS = 0.5
-_WEIGHTS_CHANGED = "MODEL_WEIGHTS_CHANGED"
+_EXPECTED = (
+    LeaseVoidError,
+    WeightsChangedError,
+    TidemillError,
+    EngineUnavailableError,
+    EngineFailedError,
+    IncompleteError,
+)
 
 
 def new_worker_id() -> str:
     """Unique to this start of the process."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-@dataclass(frozen=True)
-class _Release:
-    """How a lease is given back."""
-
-    failed: bool
-    message: str
-    fatal_reason: str = ""
 
 
 class Worker:
@@ -102,7 +103,7 @@ class Worker:
         if late:
             await asyncio.wait(late)
         for held in given_back:
-            await self._release(held, _Release(False, "the worker stops"))
+            await self._release(held, IN_ORDER)
 
     async def _lease_forever(self) -> None:
         while True:
@@ -125,14 +126,22 @@ class Worker:
             await asyncio.sleep(_EXTEND_SECONDS)
             keys = [held.key for held in self._held.values()]
             try:
-                void = await self._link.extend(keys, self._engines.reports())
+                answer = await self._link.extend(keys, self._engines.reports())
             except TidemillError as error:
                 log.warning("leases not extended", leases=len(keys), error=str(error))
                 continue
-            for key in void:
-                if held := self._held.get((key.job, key.fence)):
-                    log.info("lease void", job=key.job, fence=key.fence)
-                    held.void.set()
+            self._heed(answer)
+
+    def _heed(self, answer: pb.ExtendLeasesResponse) -> None:
+        """End what the scheduler takes back: now, or once what has finished is committed."""
+        for key in answer.void:
+            if held := self._held.get((key.job, key.fence)):
+                log.info("lease void", job=key.job, fence=key.fence)
+                held.void.set()
+        for key in answer.stopping:
+            if (held := self._held.get((key.job, key.fence))) and not held.halted.is_set():
+                log.info("lease halted", job=key.job, fence=key.fence)
+                held.halted.set()
 
     def _start(self, lease: pb.Lease) -> None:
         held = HeldLease(lease)
@@ -169,22 +178,15 @@ class Worker:
                 span.set_status(Status(StatusCode.ERROR, release.message))
             await self._release(held, release)
 
-    async def _outcome(self, held: HeldLease) -> _Release | None:
+    async def _outcome(self, held: HeldLease) -> Release | None:
         """Run the lease; None when it ended by itself."""
         try:
             await self._run(held)
-        except LeaseVoidError:
-            return None if held.void.is_set() else _Release(False, "the worker stops")
-        except WeightsChangedError as exc:
-            return _Release(True, str(exc), _WEIGHTS_CHANGED)
-        except (EngineUnavailableError, EngineFailedError, IncompleteError) as exc:
-            return _Release(not held.stopping.is_set(), str(exc))
-        except TidemillError as error:
-            fatal = error.reason.value if error.reason is Reason.DATA_CORRUPT else ""
-            return _Release(True, str(error), fatal) if not is_transient(error) else _Release(True, str(error))
+        except _EXPECTED as exc:
+            return release_for(held, exc)
         except Exception as exc:  # a fault of ours must not leave the lease hanging
             log.exception("lease failed", job=held.job, fence=held.lease.fence)
-            return _Release(True, f"{type(exc).__name__}: {exc}")
+            return release_for(held, exc)
         return None
 
     async def _run(self, held: HeldLease) -> None:
@@ -204,7 +206,7 @@ class Worker:
         )
         await task.run()
 
-    async def _release(self, held: HeldLease, release: _Release) -> None:
+    async def _release(self, held: HeldLease, release: Release) -> None:
         log.warning(
             "lease released",
             job=held.job,
@@ -212,9 +214,6 @@ class Worker:
             failed=release.failed,
             message=release.message,
             fatal_reason=release.fatal_reason,
+            engine_died=release.engine_died,
         )
-        await self._link.release(
-            pb.ReleaseLeaseRequest(
-                lease=held.key, failed=release.failed, message=release.message[:1000], fatal_reason=release.fatal_reason
-            )
-        )
+        await self._link.release(release.request(held))

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from services.inference.engines import Engines, EngineUnavailableError, WeightsChangedError
+from services.inference.engines import Engines
 from services.inference.environment import prepare_environment
 from services.inference.models import Catalog
 from services.inference.rayenv import start_ray, stop_ray
+from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import InferenceSettings, ModelSource
 from services.inference.weights import WeightDigests
 from tests.inference.fakes import FakeEngineActor

@@ -1,0 +1,56 @@
+"""How a lease is given back, by what went wrong under it."""
+
+from dataclasses import dataclass
+
+from services.inference.blame import EngineFailedError
+from services.inference.chunk_task import IncompleteError
+from services.inference.held import HeldLease
+from services.inference.link import LeaseVoidError, is_transient
+from services.inference.resident import EngineUnavailableError, WeightsChangedError
+from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import scheduler_service_pb2 as pb
+
+__all__ = ["IN_ORDER", "Release", "release_for"]
+
+_WEIGHTS_CHANGED = "MODEL_WEIGHTS_CHANGED"
+_MESSAGE_CHARACTERS = 1000
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the scheduler is told: the fields of `ReleaseLeaseRequest`."""
+
+    failed: bool
+    message: str
+    fatal_reason: str = ""
+    engine_died: bool = False
+
+    def request(self, held: HeldLease) -> pb.ReleaseLeaseRequest:
+        """The call."""
+        return pb.ReleaseLeaseRequest(
+            lease=held.key,
+            failed=self.failed,
+            message=self.message[:_MESSAGE_CHARACTERS],
+            fatal_reason=self.fatal_reason,
+            engine_died=self.engine_died,
+        )
+
+
+IN_ORDER = Release(False, "the worker stops")
+
+
+def release_for(held: HeldLease, exc: Exception) -> Release | None:
+    """How the lease is given back after this failure; None when the scheduler took it back or is about to."""
+    if isinstance(exc, LeaseVoidError):
+        return IN_ORDER if held.stopping.is_set() and not held.taken else None
+    if isinstance(exc, WeightsChangedError):
+        return Release(True, str(exc), _WEIGHTS_CHANGED)
+    if isinstance(exc, TidemillError):
+        fatal = exc.reason is Reason.DATA_CORRUPT and not is_transient(exc)
+        return Release(True, str(exc), exc.reason.value if fatal else "")
+    if isinstance(exc, EngineUnavailableError | EngineFailedError | IncompleteError):
+        # While the worker stops, its own engines end under their rows: that is nobody's fault.
+        failed = not held.stopping.is_set()
+        died = isinstance(exc, EngineFailedError) and exc.died
+        return Release(failed, str(exc), engine_died=failed and died)
+    return Release(True, f"{type(exc).__name__}: {exc}")

@@ -1,0 +1,56 @@
+"""An engine in memory, and what a worker knows of the model that it serves."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.inference.busy import BusyMeter
+from services.inference.gate import Gate
+from services.inference.models import ModelFiles
+from tidemill.v1 import model_service_pb2
+
+__all__ = ["Engine", "EngineUnavailableError", "ModelSlot", "WeightsChangedError"]
+
+
+class EngineUnavailableError(Exception):
+    """No engine answers for the model now; the message is the engine's own."""
+
+
+class WeightsChangedError(Exception):
+    """The weights here are not those that were loaded or asked for: answers would not be of one model."""
+
+
+@dataclass
+class Engine:
+    """An engine in memory. `users` counts the leases that hold it; `dead` is set when it was found dead."""
+
+    actor: Any
+    actor_name: str
+    files: ModelFiles
+    build: str
+    users: int = 0
+    dead: bool = False
+    busy: BusyMeter = field(default_factory=BusyMeter)
+    last_used: float = field(default_factory=time.monotonic)
+
+    @property
+    def actor_id(self) -> str:
+        """Ray's id of the actor, hex."""
+        return self.actor._actor_id.hex()
+
+
+@dataclass
+class ModelSlot:
+    """What is known of a model, and its engine."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    gate: Gate = field(default_factory=Gate)
+    state: Any = model_service_pb2.MODEL_STATE_COLD
+    message: str = ""
+    files: ModelFiles | None = None
+    engine: Engine | None = None
+    load_seconds: float = 0.0
+    retry_at: float = 0.0
+    pause_seconds: float = 0.0
+    deaths: int = 0
