@@ -22,7 +22,7 @@ def test_help_is_there_for_every_command(alone: Run) -> None:
     top = alone("--help")
     assert top.exit_code == 0
     assert "Exit status: 0 all well" in " ".join(top.stdout.split())
-    for name in [*COMMANDS, "keys", "models"]:
+    for name in [*COMMANDS, "keys", "models", "admin"]:
         assert name is not None
         result = alone(name, "--help")
         assert result.exit_code == 0

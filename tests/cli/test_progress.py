@@ -33,6 +33,22 @@ def test_phases_and_failures_show() -> None:
     assert "3 failed" in describe(failing)
 
 
+def test_the_outlook_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    risky = job(25, 1000)
+    risky.sla_state = job_pb2.SLA_STATE_AT_RISK
+    risky.eta_p50_time.FromSeconds(1100)
+    risky.eta_p90_time.FromSeconds(1150)
+    line = describe(risky, rows_per_second=5, tokens_per_second=10)
+    assert line.endswith("10 tokens/s, 1m40s left, at risk, done within 2m30s nine times in ten")
+    late = job(25)
+    late.sla_state = job_pb2.SLA_STATE_BREACHED
+    assert describe(late).endswith(", late")
+    stopped = job(25, state=job_pb2.JOB_STATE_PAUSED)
+    stopped.pause.message = "all rows failed"
+    assert describe(stopped).endswith("paused: all rows failed")
+
+
 def test_a_finished_job_has_its_time() -> None:
     ended = job(100, 4321, job_pb2.JOB_STATE_SUCCEEDED)
     ended.create_time.FromSeconds(1000)

@@ -12,7 +12,7 @@ from tests.gateway.fake_worker import FakeWorker
 from tests.system.processes import PEPPER, Stack
 from tidemill.client import Client
 from tidemill.keys import create_key
-from tidemill.store import open_store
+from tidemill.store import ObjectStore, open_store
 from tidemill.tiny_model import make_tiny
 
 _numbers = itertools.count(1)
@@ -36,9 +36,25 @@ class Service:
     def client(self, key: str | None = None) -> Client:
         return Client(self.address, key or self.key, patience=30)
 
-    def key_of(self, tenant: str) -> str:
+    def key_of(self, tenant: str, *, admin: bool = False) -> str:
         """A key of another tenant."""
-        return create_key(self.stack.home / "keys.json", PEPPER, tenant)
+        return create_key(self.stack.home / "keys.json", PEPPER, tenant, admin=admin)
+
+    def idle_model(self) -> str:
+        """A model that a worker offers and never works for: its jobs wait."""
+        model = f"idle-{next(_numbers)}"
+
+        async def offer() -> None:
+            worker = FakeWorker(self.stack.address_of("scheduler"), self._store, model, _tokenizer(self.stack.home))
+            await worker.offer(worker.report())
+            await worker.close()
+
+        asyncio.run(offer())
+        return model
+
+    @property
+    def _store(self) -> ObjectStore:
+        return open_store((self.stack.home / "store").as_uri())
 
     @property
     def environment(self) -> dict[str, str]:
@@ -51,9 +67,8 @@ class Service:
         loop, stop = asyncio.new_event_loop(), threading.Event()
 
         async def work() -> None:
-            store = open_store((self.stack.home / "store").as_uri())
             scheduler = self.stack.address_of("scheduler")
-            async with FakeWorker(scheduler, store, self.model, _tokenizer(self.stack.home)) as worker:
+            async with FakeWorker(scheduler, self._store, self.model, _tokenizer(self.stack.home)) as worker:
                 offered.set()
                 while not stop.is_set():
                     await worker.run()

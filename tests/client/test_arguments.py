@@ -52,9 +52,31 @@ def test_a_job_s_other_fields(client: Client) -> None:
     )
 
 
+def test_a_job_s_terms(client: Client) -> None:
+    job = client.new_job(
+        model="m",
+        service_class="urgent",
+        on_deadline="expire",
+        escalate=["raise_class", "more_parallelism"],
+        accept_at_risk=True,
+    )
+    assert job == job_pb2.Job(
+        model="m",
+        service_class=job_pb2.SERVICE_CLASS_URGENT,
+        on_deadline=job_pb2.DEADLINE_POLICY_EXPIRE,
+        escalation=job_pb2.Escalation(raise_class=True, more_parallelism=True),
+        accept_at_risk=True,
+    )
+    assert client.new_job(model="m", escalate="raise_class").escalation == job_pb2.Escalation(raise_class=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words", "reason"),
     [
+        ({"service_class": "fast"}, "one of urgent, standard, flex, not 'fast'", Reason.INVALID_ARGUMENT),
+        ({"on_deadline": "stop"}, "one of run_late, expire, not 'stop'", Reason.INVALID_ARGUMENT),
+        ({"escalate": ["panic"]}, "takes raise_class and more_parallelism, not 'panic'", Reason.INVALID_ARGUMENT),
+        ({"priority": 1}, "priority is not an option of a job", Reason.INVALID_ARGUMENT),
         ({"sampling": {"temperature": 3}}, "sampling.temperature: is 3", Reason.INVALID_ARGUMENT),
         ({"sampling": {"tools": []}}, "sampling.tools: is not a supported parameter", Reason.UNSUPPORTED_PARAMETER),
         ({"execution": "fast"}, "not 'fast'", Reason.INVALID_ARGUMENT),

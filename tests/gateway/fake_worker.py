@@ -21,7 +21,8 @@ TERMINAL = frozenset(
 
 
 class FakeWorker:
-    """Offers one model with a window of 512 tokens and a chat template. Answers are `answer to <custom id>`.
+    """Offers one model with a window of 512 tokens and a chat template. Answers are `answer to <custom id>`; rows whose
+    custom id begins with `fail-` fail.
 
     Attributes:
         busy_seconds: engine time that each part claims to have taken.
@@ -55,6 +56,10 @@ class FakeWorker:
 
     async def __aexit__(self, *_: object) -> None:
         await self.offer()
+        await self.close()
+
+    async def close(self) -> None:
+        """Go without a word: what was offered lasts until the scheduler misses the worker."""
         await self._channel.close()
 
     async def offer(self, *reports: records_pb2.ModelReport) -> None:
@@ -155,9 +160,17 @@ class FakeWorker:
     async def _answer(self, leases: Iterable[pb.Lease]) -> None:
         for lease in leases:
             if lease.kind == pb.LEASE_KIND_CHUNK:
-                await self.commit(lease, range(lease.chunk_start, lease.chunk_start + lease.chunk_rows))
+                await self._answer_chunk(lease)
             else:
                 await self.finish(lease)
+
+    async def _answer_chunk(self, lease: pb.Lease) -> None:
+        rows = range(lease.chunk_start, lease.chunk_start + lease.chunk_rows)
+        inputs = self._inputs(lease)
+        failing = {index for index in rows if inputs[index].custom_id.startswith("fail-")}
+        for part, indices in enumerate([sorted(set(rows) - failing), sorted(failing)]):
+            if indices:
+                await self.commit(lease, indices, part, failed=part == 1)
 
     async def record(self, job: str) -> records_pb2.JobRecord:
         """A job as the scheduler sees it."""

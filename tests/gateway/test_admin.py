@@ -97,3 +97,32 @@ async def test_a_chunk_is_taken_from_its_worker(
 async def test_bad_calls(operator: GatewayClient, call: str, request_: Any, reason: str) -> None:
     with refused(reason):
         await operator.unary(getattr(operator.admin, call), request_)
+
+
+async def test_models_are_drained_and_pinned(
+    client: GatewayClient, operator: GatewayClient, worker: FakeWorker
+) -> None:
+    async def change(verb: str) -> model_service_pb2.Model:
+        request = getattr(model_service_pb2, f"{verb}ModelRequest")(name=f"models/{worker.model}")
+        return await operator.unary(getattr(operator.models, f"{verb}Model"), request)
+
+    await worker.offer(worker.report(load_seconds=12.5))
+    drained = await change("Drain")
+    assert (drained.drained, drained.pinned, drained.load_seconds) == (True, False, 12.5)
+    assert await listed(client, worker.model) == drained
+    job = await client.submit(job_pb2.Job(model=worker.model), [prompts(0, 3)])
+    assert await worker.chunks(job.name) == []
+    pinned = await change("Pin")
+    assert (pinned.drained, pinned.pinned) == (True, True)
+    assert not (await change("Undrain")).drained
+    assert not (await change("Unpin")).pinned
+    await worker.chunks(job.name)
+    assert (await listed(client, worker.model)).chunks_leased == 1
+    await client.cancel(job.name)
+    with refused("INVALID_NAME"):
+        await operator.unary(operator.models.PinModel, model_service_pb2.PinModelRequest(name=worker.model))
+
+
+async def listed(client: GatewayClient, model: str) -> model_service_pb2.Model:
+    (found,) = [item for item in (await client.list_models()).models if item.name == f"models/{model}"]
+    return found

@@ -1,0 +1,127 @@
+"""The verbs of a job and the operator's tools, by the command against a real service."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.client.service import Service
+from tidemill.client import Client
+
+
+@pytest.fixture
+def waiting(service: Service) -> str:
+    """A job that no worker takes."""
+    with Client(service.address, service.key) as client:
+        return client.submit(["a", "b"], model=service.idle_model()).name
+
+
+@pytest.fixture
+def operator(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command with an admin key."""
+    key = service.key_of("operator", admin=True)
+
+    def as_operator(*arguments: str) -> object:
+        with monkeypatch.context() as patch:
+            patch.setenv("TIDEMILL_API_KEY", key)
+            return run(*arguments)
+
+    return as_operator  # pyright: ignore[reportReturnType]
+
+
+def test_submit_with_terms(run: Run, service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": "a"}\n')
+    terms = ["--class", "URGENT", "--on-deadline", "expire", "--escalate", "raise-class", "--accept-at-risk"]
+    result = run("submit", str(path), "-m", service.model, "--no-wait", *terms)
+    assert result.exit_code == 0, result.stderr
+    shown = json.loads(run("show", result.stdout.strip(), "--json").stdout)
+    assert shown["service_class"] == "SERVICE_CLASS_URGENT"
+    assert shown["on_deadline"] == "DEADLINE_POLICY_EXPIRE"
+    assert shown["escalation"] == {"raise_class": True}
+    assert shown["accept_at_risk"] is True
+
+
+def test_pause_update_resume(run: Run, waiting: str) -> None:
+    assert run("pause", waiting).stdout.strip() == f"{waiting} PAUSED"
+    assert "PAUSED_BY_OWNER" in run("show", waiting).stdout
+    updated = run("update", waiting, "--deadline", "3h", "--class", "flex", "--escalate", "none", "--json")
+    assert json.loads(updated.stdout)["service_class"] == "SERVICE_CLASS_FLEX"
+    resumed = json.loads(run("resume", waiting, "--json").stdout)
+    assert resumed["state"] == "JOB_STATE_QUEUED"
+    assert run("cancel", waiting).exit_code == 0
+
+
+def test_failed_rows_are_asked_again(run: Run, service: Service) -> None:
+    with Client(service.address, service.key) as client:
+        rows = [{"prompt": "x", "custom_id": "fail-1"}, {"prompt": "x", "custom_id": "good"}]
+        job = client.submit(rows, model=service.model)
+        job.wait(timeout=30)
+    retried = run("retry", job.name, "--deadline", "1h", "--request-id", "once-more")
+    assert retried.exit_code == 0, retried.stderr
+    again = json.loads(run("retry", job.name, "--deadline", "1h", "--request-id", "once-more", "--json").stdout)
+    assert again == {"name": retried.stdout.strip(), "retry_of": job.name}
+    assert "1/1 rows" in run("watch", again["name"]).stderr
+
+
+def test_estimate(run: Run, service: Service, waiting: str) -> None:
+    imagined = run("estimate", "--model", service.model, "--rows", "500", "--output-tokens", "20", "-d", "2h")
+    assert imagined.exit_code == 0, imagined.stderr
+    assert "500 rows of about" in imagined.stdout
+    assert "deadline holds" in imagined.stdout
+    assert "2 rows of about" in json.loads(run("estimate", waiting, "--json").stdout)["basis"]
+
+
+def test_the_operator_s_tools(run: Run, operator: Run, waiting: str) -> None:
+    denied = run("admin", "fail", waiting, "--message", "no")
+    assert denied.exit_code == 3
+    assert "tidemill keys create --admin" in denied.stderr
+    nothing = operator("admin", "requeue", waiting, "--row", "0")
+    assert nothing.exit_code == 3
+    failed = operator("admin", "fail", waiting, "--message", "in the way", "--json")
+    assert failed.exit_code == 0, failed.stderr
+    assert "in the way" in run("watch", waiting).stderr
+
+
+def test_models_are_changed_by_the_operator(run: Run, operator: Run, service: Service) -> None:
+    model = service.idle_model()
+    assert run("models", "drain", model).exit_code == 3
+    assert operator("models", "drain", model).stdout.strip() == f"{model} drained"
+    assert json.loads(operator("models", "pin", model, "--json").stdout)["pinned"] is True
+    [line] = [line for line in run("models", "list").stdout.splitlines() if line.startswith(f"{model} ")]
+    assert "drained,pinned" in line
+    operator("models", "undrain", model)
+    assert operator("models", "unpin", model).stdout.strip() == f"{model} neither drained nor pinned"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "status"),
+    [
+        (["update", "JOB"], "nothing to change", 2),
+        (["update", "JOB", "--class", "fast"], "one of urgent, standard, flex", 2),
+        (["update", "JOB", "--on-deadline", "stop"], "one of run_late, expire", 2),
+        (["update", "JOB", "--escalate", "panic"], "takes raise_class and more_parallelism", 2),
+        (["update", "JOB", "--deadline", "1s"], "one minute to thirty days", 2),
+        (["estimate"], "name a JOB, or imagine one", 2),
+        (["estimate", "JOB", "--model", "m"], "name a JOB, or imagine one", 2),
+        (["estimate", "--model", "m"], "name a JOB, or imagine one", 2),
+        (["retry", "JOB"], "wait, or cancel it", 3),
+        (["admin", "requeue", "JOB"], "--row", 2),
+        (["admin", "fail", "JOB"], "--message", 2),
+    ],
+)
+def test_errors_say_what_to_do(run: Run, waiting: str, *, arguments: list[str], words: str, status: int) -> None:
+    result = run(*(waiting if argument == "JOB" else argument for argument in arguments))
+    assert result.exit_code == status, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_keys_say_whether_they_are_admin_keys(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_GATEWAY_KEY_PEPPER", "a pepper of some length")
+    file = str(tmp_path / "keys.json")
+    assert json.loads(run("keys", "create", "--admin", "--file", file, "--json").stdout)["admin"] is True
+    run("keys", "create", "--tenant", "b", "--file", file)
+    assert [item["admin"] for item in json.loads(run("keys", "list", "--file", file, "--json").stdout)] == [True, False]
+    assert "yes" in run("keys", "list", "--file", file).stdout
