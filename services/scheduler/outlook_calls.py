@@ -9,6 +9,7 @@ import grpc.aio
 from services.scheduler.core.admission import prepared
 from services.scheduler.core.checks import find_job
 from services.scheduler.core.estimates import missing_rows
+from services.scheduler.core.explain import explain
 from services.scheduler.core.whatif import estimate, imagined
 from services.scheduler.engine import Turn
 from services.scheduler.shell import Shell
@@ -31,5 +32,15 @@ class OutlookCalls:
                 return pb.EstimateJobResponse(estimate=estimate(backlog, imagined(backlog, request), request.row_count))
             job = find_job(turn.state, request.job)
             return pb.EstimateJobResponse(estimate=estimate(backlog, prepared(backlog, job), missing_rows(job)))
+
+        return await self._shell.engine.execute(step)
+
+    async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
+        """What a job waits for and what would change it."""
+
+        def step(turn: Turn) -> pb.ExplainJobResponse:
+            job = find_job(turn.state, request.job)
+            backlog = self._shell.outlooks.backlog(turn.state, turn.now_ns)
+            return pb.ExplainJobResponse(job=self._shell.record(job), explanation=explain(backlog, job))
 
         return await self._shell.engine.execute(step)

@@ -110,10 +110,12 @@ class SchedulerSettings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """The bounds on decisions."""
+        quotas = self.tenant_quotas
         return Limits(
             chunk_rows=self.chunk_rows,
             max_leases=self.max_leases,
-            max_leases_per_tenant=self.max_leases_per_tenant,
+            max_leases_per_tenant=quotas.default.chunks or self.max_leases_per_tenant,
+            tenant_leases={tenant: quota.chunks for tenant, quota in quotas.tenants.items() if quota.chunks},
             max_leases_per_model=self.max_leases_per_model,
             max_leases_per_job=self.max_leases_per_job,
             max_attempts=self.max_attempts,

@@ -70,3 +70,9 @@ def test_a_redis_ledger_is_named_by_its_address(monkeypatch: pytest.MonkeyPatch)
 def test_nonsense_is_refused(values: dict[str, object]):
     with pytest.raises(ValidationError):
         settings(**values)
+
+
+def test_quotas_on_chunks_are_caps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_SCHEDULER_QUOTAS", '{"*": {"chunks": 9}, "acme": {"chunks": 3}, "free": {"jobs": 1}}')
+    limits = SchedulerSettings().limits
+    assert [limits.tenant_cap(tenant) for tenant in ("acme", "free", "else")] == [3, 9, 9]

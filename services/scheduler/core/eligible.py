@@ -35,7 +35,7 @@ def full(state: State, limits: Limits) -> bool:
 
 def tenant_open(ask: Ask, tenant: str) -> bool:
     """Whether the tenant stands below its cap."""
-    return ask.state.in_flight.by_tenant.get(tenant, 0) < ask.limits.max_leases_per_tenant
+    return ask.state.in_flight.by_tenant.get(tenant, 0) < ask.limits.tenant_cap(tenant)
 
 
 def job_cap(job: Job, limits: Limits) -> int:

@@ -1,6 +1,7 @@
 """Operator-set bounds that decisions respect."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from services.scheduler.core.records import ServiceClass
 from tidemill.v1 import job_pb2
@@ -22,6 +23,7 @@ class Limits:
             that loads in `load_seconds`; in proportion for others.
         load_seconds: what loading a model takes where no worker measured it.
         admission_headroom: share of the capacity that admission promises to nobody.
+        tenant_leases: caps of single tenants in place of `max_leases_per_tenant`.
     """
 
     chunk_rows: int = 2048
@@ -39,6 +41,11 @@ class Limits:
     owed_seconds: float = 300.0
     load_seconds: float = 60.0
     admission_headroom: float = 0.1
+    tenant_leases: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def tenant_cap(self, tenant: str) -> int:
+        """Most leased chunks of the tenant."""
+        return self.tenant_leases.get(tenant, self.max_leases_per_tenant)
 
     def weight(self, service_class: ServiceClass) -> float:
         """Share of a class; UNSPECIFIED reads as STANDARD."""
