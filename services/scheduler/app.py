@@ -126,7 +126,7 @@ class Scheduler:
             self._work.fire()
             self._changes.fire_all()
         for event in events:
-            self._time_lease(event, now)
+            self._time_lease(state, event, now)
             self.outlooks.note(event)
         metrics.observe(state, events)
         if any(event.WhichOneof("payload") in _WAKING for event in events):
@@ -134,10 +134,10 @@ class Scheduler:
         self._changes.fire({job for event in events if (job := job_of(event))})
         self.timer.poke()
 
-    def _time_lease(self, event: ledger_pb2.LedgerEvent, now: float) -> None:
+    def _time_lease(self, state: State, event: ledger_pb2.LedgerEvent, now: float) -> None:
         match event.WhichOneof("payload"):
             case "chunk_leased" | "finalise_leased":
-                self.leases.start(event.sequence, now)
+                self.leases.start(state.fence_of(event), now)
             case "chunk_requeued":
                 self.leases.stop(event.chunk_requeued.fence)
             case "finalise_requeued":

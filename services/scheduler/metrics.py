@@ -114,7 +114,7 @@ def _count_part(state: State, committed: ledger_pb2.PartCommitted) -> None:
 
 def _time_first_lease(state: State, event: ledger_pb2.LedgerEvent) -> None:
     job = state.jobs[event.chunk_leased.job]
-    if job.seal is not None and job.first_fence == event.sequence:
+    if job.seal is not None and job.first_fence == state.fence_of(event):
         LEASE_WAIT_SECONDS.labels(_model(job.model)).observe((job.start_ns - job.seal.time_ns) / SECOND)
 
 

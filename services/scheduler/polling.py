@@ -72,7 +72,7 @@ class LeasePoll:
                 if not events:
                     break
                 (event,) = turn.record(events)
-                lease = turn.state.leases[event.sequence]
+                lease = turn.state.leases[turn.state.fence_of(event)]
                 granted.append(lease)
                 if lease.kind is LeaseKind.CHUNK:
                     taking = taking.taking(turn.state.jobs[lease.job].model)

@@ -94,7 +94,7 @@ class Desk:
             events = self.record(leasing.lease_next(self.state, offer or builders.offer(), self.limits, self.now_ns))
             if not events:
                 break
-            lease = self.state.leases[events[0].sequence]
+            lease = self.state.leases[self.state.fence_of(events[0])]
             leases.append(views.lease_message(self.state, lease, 15.0))
         return leases
 

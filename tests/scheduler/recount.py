@@ -83,6 +83,7 @@ def check_names(state: State) -> None:
         names.setdefault((job.tenant, job.state), []).append(job.name)
     assert counts == Counter(state.counts)
     assert {key: sorted(value) for key, value in names.items()} == {k: v for k, v in state.names.items() if v}
+    assert state.ended == sorted((job.end_ns, job.name) for job in state.jobs.values() if job.terminal)
     assert set(state.receiving) == {job.name for job in state.jobs.values() if job.receiving}
     assert state.requests == {
         (job.tenant, job.spec.request_id): job.name for job in state.jobs.values() if job.spec.request_id
@@ -182,6 +183,13 @@ def summary(state: State) -> dict[str, Any]:
     fields["ready"] = vars(state.ready)
     fields["in_flight"] = vars(state.in_flight)
     fields["accounts"] = vars(state.accounts)
+    return fields
+
+
+def restorable(state: State) -> dict[str, Any]:
+    """What a snapshot and the events behind it must give again: all but guesses that are refreshed in passing."""
+    fields = summary(state)
+    fields["ready"] = {name: fields["ready"][name] for name in ("_lists", "_keys")}
     return fields
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from services.scheduler import snapshot
 from services.scheduler.core import due, endings, jobs, leasing, parts, views, writers
 from services.scheduler.core.apply import apply
 from services.scheduler.core.codec import tally_message
@@ -69,6 +70,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.ledger = self.make_ledger()
         self.epoch = self.ledger.open("machine").epoch
+        self.snapshot = b""
         self.state = State()
         self.now = 1000.0
         self.histories: dict[str, JobHistory] = {}
@@ -366,6 +368,10 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert self.state.jobs[history.name].expect_ending().outcome == job_pb2.JOB_STATE_EXPIRED
 
     @rule()
+    def take_snapshot(self) -> None:
+        self.snapshot = snapshot.write(self.state)
+
+    @rule()
     def crash(self) -> None:
         before = recount.summary(self.state)
         self.ledger = self.reopen_ledger()
@@ -374,6 +380,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         for event in replay(self.ledger):
             apply(self.state, event)
         assert recount.summary(self.state) == before
+        self.start_from_snapshot()
+
+    def start_from_snapshot(self) -> None:
+        """A snapshot and the events behind it give the state that all events give."""
+        if not self.snapshot:
+            return
+        state = snapshot.load(self.snapshot)
+        for event in replay(self.ledger, state.sequence):
+            apply(state, event)
+        assert recount.restorable(state) == recount.restorable(self.state)
 
     # What always holds.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from services.scheduler.core.apply_archive import job_archived, ledger_restored
 from services.scheduler.core.apply_endings import finalise_leased, finalise_requeued, job_ending, job_finished
 from services.scheduler.core.apply_leases import chunk_leased, chunk_requeued, part_committed
 from services.scheduler.core.apply_rows import job_created, job_sealed, segment_committed, writer_opened
@@ -31,6 +32,8 @@ _HANDLERS: dict[str, Callable[[State, ledger_pb2.LedgerEvent], None]] = {
     "job_updated": job_updated,
     "job_stopping": job_stopping,
     "model_changed": model_changed,
+    "job_archived": job_archived,
+    "ledger_restored": ledger_restored,
 }
 
 
@@ -52,8 +55,8 @@ def apply(state: State, event: ledger_pb2.LedgerEvent) -> State:
 
 
 def job_of(event: ledger_pb2.LedgerEvent) -> str:
-    """Name of the job that the event is about; empty where it is about none."""
+    """Name of the job that the event is about; empty for one that is about none."""
     payload = event.WhichOneof("payload")
-    if payload is None or payload == "model_changed":
-        return ""
-    return event.job_created.spec.name if payload == "job_created" else getattr(event, payload).job
+    if payload == "job_created":
+        return event.job_created.spec.name
+    return getattr(getattr(event, payload), "job", "") if payload else ""

@@ -85,8 +85,9 @@ def finalise_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
     job = state.jobs[leased.job]
     ending = job.expect_ending()
     _drop_closing(state, job.name, ending)
-    state.add_lease(Lease(event.sequence, LeaseKind.FINALISE, job.name, leased.worker_id, leased.attempt))
-    state.put(replace(job, ending=replace(ending, fence=event.sequence), revision=event.sequence))
+    fence = state.fence_of(event)
+    state.add_lease(Lease(fence, LeaseKind.FINALISE, job.name, leased.worker_id, leased.attempt))
+    state.put(replace(job, ending=replace(ending, fence=fence), revision=event.sequence))
 
 
 def finalise_requeued(state: State, event: ledger_pb2.LedgerEvent) -> None:

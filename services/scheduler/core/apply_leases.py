@@ -22,10 +22,11 @@ def chunk_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
     leased = event.chunk_leased
     job = state.jobs[leased.job]
     chunk = _take(state, job, leased)
-    state.chunks.setdefault(job.name, {})[chunk.start] = replace(chunk, fence=event.sequence)
+    fence = state.fence_of(event)
+    state.chunks.setdefault(job.name, {})[chunk.start] = replace(chunk, fence=fence)
     state.add_lease(
         Lease(
-            fence=event.sequence,
+            fence=fence,
             kind=LeaseKind.CHUNK,
             job=job.name,
             worker_id=leased.worker_id,
@@ -41,7 +42,7 @@ def chunk_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
             job,
             state=job_pb2.JOB_STATE_RUNNING,
             start_ns=job.start_ns or state.time_ns,
-            first_fence=job.first_fence or event.sequence,
+            first_fence=job.first_fence or fence,
             next_cut=max(job.next_cut, chunk.start + chunk.rows),
             leased_rows=job.leased_rows + chunk.missing,
             revision=event.sequence,

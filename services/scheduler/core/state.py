@@ -26,6 +26,7 @@ from services.scheduler.core.records import (
     Segment,
 )
 from services.scheduler.core.slack import latest_start_ns, window_ns
+from tidemill.internal.v1 import ledger_pb2
 
 PartKey = tuple[int, int]
 """(fence, part number)."""
@@ -70,6 +71,9 @@ class State:
         accounts: what each tenant has had.
         models: what an operator set, by model; without those where nothing is set.
         busy: leased chunks by worker.
+        ended: end time and name of the terminal jobs, rising: in this order they leave memory.
+        archivals: how many jobs have left memory.
+        fence_base: what fences are above the sequence of the event that gives them out.
     """
 
     sequence: int = 0
@@ -98,6 +102,13 @@ class State:
     accounts: Accounts = field(default_factory=Accounts)
     models: dict[str, ModelFlags] = field(default_factory=dict[str, ModelFlags])
     busy: Counts[str] = field(default_factory=Counts[str])
+    ended: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    archivals: int = 0
+    fence_base: int = 0
+
+    def fence_of(self, event: ledger_pb2.LedgerEvent) -> int:
+        """Fence of the lease that the event gives out."""
+        return event.sequence + self.fence_base
 
     def put(self, job: Job) -> None:
         """Store `job` in place of its predecessor and bring the indices by state up to date."""
@@ -105,6 +116,8 @@ class State:
         self.jobs[job.name] = job
         if before is None or before.state != job.state:
             self._move(before, job)
+        if job.terminal and (before is None or not before.terminal):
+            insort(self.ended, (job.end_ns, job.name))
         self.demand.set(job)
         self.holdings.move(before, job)
         self.agenda.put(job)
@@ -127,11 +140,30 @@ class State:
 
     def _move(self, before: Job | None, job: Job) -> None:
         if before is not None:
-            names = self.names[before.tenant, before.state]
-            del names[bisect_left(names, before.name)]
-            self.counts.shift((before.tenant, before.model, before.state), -1)
+            self._remove(before)
         insort(self.names.setdefault((job.tenant, job.state), []), job.name)
         self.counts.shift((job.tenant, job.model, job.state), 1)
+
+    def _remove(self, job: Job) -> None:
+        names = self.names[job.tenant, job.state]
+        del names[bisect_left(names, job.name)]
+        if not names:
+            del self.names[job.tenant, job.state]
+        self.counts.shift((job.tenant, job.model, job.state), -1)
+
+    def forget(self, name: str) -> None:
+        """Drop a terminal job and everything about it."""
+        job = self.jobs.pop(name)
+        self._remove(job)
+        place = bisect_left(self.ended, (job.end_ns, name))
+        if self.ended[place : place + 1] == [(job.end_ns, name)]:
+            del self.ended[place]
+        if job.spec.request_id:
+            del self.requests[job.tenant, job.spec.request_id]
+        self.segments.pop(name, None)
+        self.chunks.pop(name, None)
+        for part in self.parts.pop(name, ()):
+            del self.part_of[part.fence, part.part_number]
 
     def _leasable(self, job: Job) -> bool:
         if job.seal is None or not job.open or job.pause is not None:
