@@ -46,6 +46,7 @@ EXAMPLES = {
     "TIDEMILL_READY_FILE": "/run/tidemill/gateway.json",
     "TIDEMILL_SCHEDULER_LEDGER": "sqlite:////var/lib/tidemill/ledger.sqlite3",
     "TIDEMILL_SCHEDULER_LEDGER_PASSWORD": "<password>",
+    "TIDEMILL_SCHEDULER_ADVERTISE": "scheduler-1.example:7080",
     "TIDEMILL_GATEWAY_STORE": "file:///var/lib/tidemill/store",
     "TIDEMILL_GATEWAY_KEYS_FILE": "/var/lib/tidemill/keys.json",
     "TIDEMILL_GATEWAY_KEY_PEPPER": "<openssl rand -hex 32>",

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -43,6 +43,14 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 
 
 @dataclass(frozen=True)
+class Served:
+    """A server that listens: where, and how to tell its health."""
+
+    address: str
+    set_serving: Callable[[bool], Awaitable[None]]
+
+
+@dataclass(frozen=True)
 class ServerSpec:
     """What a process serves.
 
@@ -52,6 +60,8 @@ class ServerSpec:
         register: adds the servicers to the server.
         ready: the process's own opinion, beside that of its server.
         drain: told to finish its streams once no new calls are accepted.
+        lead: runs while the process serves, and says when its services are healthy; without it they always are. Its
+            end ends the process.
         max_message_bytes: larger requests are refused by gRPC.
         max_calls: calls beyond so many at a time are refused.
         traces: begin a trace for a call that brings none; without, such a call leaves no span.
@@ -64,6 +74,7 @@ class ServerSpec:
     register: Callable[[grpc.aio.Server], None]
     ready: Callable[[], ops.Readiness]
     drain: Callable[[], Awaitable[None]] | None = None
+    lead: Callable[[Served], Coroutine[Any, Any, None]] | None = None
     ready_file: Path | None = None
     max_message_bytes: int = 4 << 20
     max_calls: int = 4096
@@ -88,18 +99,43 @@ async def serve(spec: ServerSpec) -> None:
     port = server.add_insecure_port(spec.address)
     await server.start()
     operators = ops.OpsServer(spec.http_address, lambda: _readiness(spec, stop))
-    for name in ("", *spec.services):
-        await checker.set(name, health_pb2.HealthCheckResponse.SERVING)
+    set_serving = _health(checker, ("", *spec.services))
+    await set_serving(spec.lead is None)
+    leading = _begin(spec.lead, Served(f"{host}:{port}", set_serving), stop)
     ops.write_ready_file(spec.ready_file, f"{host}:{port}", operators.address)
     log.info("serving", address=f"{host}:{port}", http_address=operators.address)
     await stop.wait()
     log.info("draining")
     await checker.enter_graceful_shutdown()
+    if leading is not None:
+        leading.cancel()
+        await asyncio.wait([leading])
     if spec.drain is not None:
         await spec.drain()
     await server.stop(spec.grace_seconds)
     operators.close()
     log.info("stopped")
+    if leading is not None and not leading.cancelled():
+        leading.result()
+
+
+def _health(checker: Any, names: Sequence[str]) -> Callable[[bool], Awaitable[None]]:
+    async def set_serving(serving: bool) -> None:
+        states = health_pb2.HealthCheckResponse
+        for name in names:
+            await checker.set(name, states.SERVING if serving else states.NOT_SERVING)
+
+    return set_serving
+
+
+def _begin(
+    lead: Callable[[Served], Coroutine[Any, Any, None]] | None, served: Served, stop: asyncio.Event
+) -> "asyncio.Task[None] | None":
+    if lead is None:
+        return None
+    task = asyncio.create_task(lead(served), name="lead")
+    task.add_done_callback(lambda _: stop.set())
+    return task
 
 
 def shutdown_event() -> asyncio.Event:

@@ -28,8 +28,8 @@ from services.gateway.submit import SubmitJob
 from services.gateway.verbs import Verbs
 from services.gateway.watch import WatchJob
 from services.gateway.writers import Writers
-from tidemill.channel import open_channel
 from tidemill.config import CommonSettings
+from tidemill.leaders import open_leader_channel
 from tidemill.ops import Readiness
 from tidemill.segments import input_table
 from tidemill.serving import ServerSpec, serve
@@ -83,7 +83,7 @@ async def run(settings: GatewaySettings, common: CommonSettings) -> None:
     """Serve until told to stop."""
     # pyarrow imports pandas for its first table, which takes a second that no client should wait for.
     input_table([])
-    async with open_channel(settings.scheduler) as connection:
+    async with open_leader_channel(settings.scheduler) as connection:
         gateway = build(settings, common, connection)
         link = _SchedulerLink(connection)
         following = asyncio.create_task(link.follow())

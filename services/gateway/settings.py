@@ -16,7 +16,9 @@ class GatewaySettings(BaseSettings):
 
     address: str = Field(default="127.0.0.1:7070", description="Where clients connect (gRPC).")
     http_address: str = Field(default="127.0.0.1:7071", description="Where /metrics, /healthz and /readyz are.")
-    scheduler: str = Field(default="127.0.0.1:7080", description="Address of the scheduler.")
+    scheduler: str = Field(
+        default="127.0.0.1:7080", description="Address of the scheduler, or `host:port,host:port,…` of several."
+    )
     store: str | None = Field(default=None, description="Object store. Default: `file://<home>/store`.")
     keys_file: Path | None = Field(default=None, description="API keys. Default: `<home>/keys.json`.")
     key_pepper: SecretStr = Field(description="Secret under which API keys are hashed, 16 bytes or more.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf import duration_pb2
 
-from tidemill import channel, telemetry
+from tidemill import channel, leaders, telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2_grpc
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
@@ -24,7 +24,9 @@ _TRANSIENT = frozenset(
         Reason.DEADLINE_EXCEEDED,
         Reason.CANCELLED,
         Reason.LEDGER_FENCED,
+        Reason.LEDGER_FULL,
         Reason.LEDGER_WRITE_FAILED,
+        Reason.NOT_LEADER,
         Reason.STORE_FAILED,
     }
 )
@@ -47,7 +49,7 @@ class SchedulerLink:
     """Calls of one worker. `answered` tells whether the last call got through."""
 
     def __init__(self, address: str, worker_id: str) -> None:
-        self._channel = channel.open_channel(address)
+        self._channel = leaders.open_leader_channel(address)
         self._stub: Any = scheduler_service_pb2_grpc.SchedulerServiceStub(self._channel)
         self._worker_id = worker_id
         self.answered = False

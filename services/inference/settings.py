@@ -48,7 +48,9 @@ class InferenceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TIDEMILL_INFERENCE_", extra="ignore", frozen=True)
 
-    scheduler: str = Field(default="127.0.0.1:7080", description="Address of the scheduler.")
+    scheduler: str = Field(
+        default="127.0.0.1:7080", description="Address of the scheduler, or `host:port,host:port,…` of several."
+    )
     http_address: str = Field(default="127.0.0.1:7091", description="Where /metrics, /healthz and /readyz are.")
     store: str = Field(default="", description="Object store. Default: `file://<home>/store`.")
     models: str = Field(default="", description="Models: `id=path-or-hub-name,…`, or a JSON list of id and path.")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 
 from prometheus_client import REGISTRY
 
@@ -12,7 +13,7 @@ from services.scheduler.core.apply import job_of
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.quotas import Quotas
 from services.scheduler.core.state import State
-from services.scheduler.engine import Engine, Events
+from services.scheduler.engine import Engine, Events, Takeover
 from services.scheduler.lease_clock import LeaseClock
 from services.scheduler.ledger import Ledger
 from services.scheduler.outlooks import Outlooks
@@ -24,6 +25,7 @@ from services.scheduler.timer import Timer
 from services.scheduler.watching import JobWatch
 from services.scheduler.workers import Workers
 from tidemill import telemetry
+from tidemill.errors import TidemillError
 from tidemill.internal.v1 import ledger_pb2, records_pb2
 from tidemill.ops import Readiness
 
@@ -44,6 +46,11 @@ _WAKING = frozenset(
 )
 
 
+def owner() -> str:
+    """This process, for messages of others."""
+    return f"pid {os.getpid()} on {socket.gethostname()}"
+
+
 class Scheduler:
     """A scheduler over a ledger: `start`, serve `service`, `drain`, `close`."""
 
@@ -53,14 +60,16 @@ class Scheduler:
         limits: Limits,
         lease_seconds: float,
         clock: Clock | None = None,
+        *,
         quotas: Quotas | None = None,
+        barred: Callable[[], TidemillError | None] | None = None,
     ) -> None:
+        """`barred` says why nothing may be answered now."""
         self._clock = clock or Clock()
         self._work = Signal()
         self._changes = Changes()
         self.leases = LeaseClock(lease_seconds)
-        owner = f"pid {os.getpid()} on {socket.gethostname()}"
-        self.engine = Engine(ledger, self._clock, owner, self._durable)
+        self.engine = Engine(ledger, self._clock, owner(), self._durable, barred)
         workers = Workers(lease_seconds)
         self.outlooks = Outlooks(workers, self._clock, limits)
         self.timer = Timer(
@@ -84,18 +93,22 @@ class Scheduler:
         )
         self.service = SchedulerService(self._shell)
 
-    async def start(self) -> None:
-        """Take the ledger over and begin to serve.
+    async def start(self, takeover: Takeover | None = None) -> None:
+        """Take the ledger over, unless that was done, and begin to serve.
 
         Raises:
             TidemillError: LEDGER_LOCKED or LEDGER_CORRUPT.
         """
-        opened = await self.engine.start()
+        opened = await self.engine.start(takeover)
         if opened.repaired:
             log.error("ledger repaired", what=opened.repaired)
         log.info("ledger opened", epoch=opened.epoch, ledger_uid=opened.ledger_uid, events=opened.last_sequence)
         REGISTRY.register(self._collector)
         self._timer_task = asyncio.create_task(self.timer.run(), name="scheduler-timer")
+
+    def resume(self) -> None:
+        """Go on after a time in which nobody was answered: no worker could extend a lease, so all live on."""
+        self.leases.restart(self._clock.monotonic())
 
     async def drain(self) -> None:
         """Answer long polls and end watches; commits and releases go on."""

@@ -51,6 +51,14 @@ class Turn:
         return events
 
 
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """A ledger that was taken over before the engine starts, and the state up to some event of it."""
+
+    opened: Opened
+    state: State
+
+
 @dataclass(slots=True)
 class _Command(Generic[T]):
     step: Callable[[Turn], T]
@@ -61,13 +69,22 @@ class Engine:
     """Owns the state and the ledger; start it, call `execute`, close it."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, owner: str, on_durable: Callable[[State, Events], None] | None = None
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        owner: str,
+        on_durable: Callable[[State, Events], None] | None = None,
+        barred: Callable[[], TidemillError | None] | None = None,
     ) -> None:
-        """`on_durable` is called with the events of each group after their append, and with none after a rebuild."""
+        """`on_durable` is called with the events of each group after their append, and with none after a rebuild.
+
+        `barred` says why nothing may be answered now; it is asked before a group is decided and before it is answered.
+        """
         self._ledger = ledger
         self._clock = clock
         self._owner = owner
         self._on_durable = on_durable or (lambda _state, _events: None)
+        self._barred = barred or (lambda: None)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._queue: asyncio.Queue[_Command[Any]] = asyncio.Queue()
         self._state: State | None = None
@@ -76,14 +93,14 @@ class Engine:
         self._failure: TidemillError | None = None
         self.stopped = asyncio.Event()
 
-    async def start(self) -> Opened:
-        """Take the ledger over and rebuild the state from it.
+    async def start(self, takeover: Takeover | None = None) -> Opened:
+        """Take the ledger over, unless that was done, and rebuild the state from it.
 
         Raises:
             TidemillError: LEDGER_LOCKED or LEDGER_CORRUPT.
         """
-        self._opened = await self._call(self._ledger.open, self._owner)
-        await self._rebuild()
+        self._opened = takeover.opened if takeover else await self._call(self._ledger.open, self._owner)
+        await self._rebuild(takeover.state if takeover else None)
         self._loop_task = asyncio.create_task(self._run(), name="scheduler-engine")
         return self._opened
 
@@ -147,6 +164,9 @@ class Engine:
 
     async def _serve(self, group: list[_Command[Any]]) -> None:
         """Decide a group, append its events, reply."""
+        if barred := self._barred():
+            _refuse(group, barred)
+            return
         try:
             if self._state is None:
                 await self._rebuild()
@@ -166,6 +186,8 @@ class Engine:
             log.exception("a command broke the state", exc_info=bug)
             await self._fail(group, TidemillError(Reason.INTERNAL, f"internal error ({type(bug).__name__})"))
         else:
+            if barred := self._barred():
+                _refuse(group, barred)
             for reply in replies:
                 reply()
 
@@ -194,15 +216,14 @@ class Engine:
             log.error("the state could not be rebuilt", reason=error.reason, message=error.message)
             self._failure = error
 
-    async def _rebuild(self) -> None:
-        state = await self._call(self._load)
+    async def _rebuild(self, begun: State | None = None) -> None:
+        state = await self._call(self._load, begun or State())
         self._state = state
         self._failure = None
         self._on_durable(state, [])
 
-    def _load(self) -> State:
-        state = State()
-        for event in replay(self._ledger):
+    def _load(self, state: State) -> State:
+        for event in replay(self._ledger, state.sequence):
             apply(state, event)
         return state
 

@@ -25,6 +25,7 @@ APPEND_SECONDS = Histogram("tidemill_scheduler_ledger_append_seconds", "Duration
 GROUP_EVENTS = Histogram(
     "tidemill_scheduler_group_events", "Events that shared one append.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 512)
 )
+LEADER = prometheus_client.Gauge("tidemill_scheduler_leader", "1 while this scheduler leads, among several.")
 LEASE_WAIT_SECONDS = Histogram(
     "tidemill_scheduler_lease_wait_seconds",
     "From a job's seal to its first lease, in seconds.",

@@ -39,6 +39,15 @@ class SchedulerSettings(BaseSettings):
         description="Where CONFIG GET is forbidden: you made sure that Redis has appendonly yes, appendfsync always, "
         "maxmemory-policy noeviction and enough maxmemory.",
     )
+    term_seconds: float = Field(
+        default=3.0,
+        ge=0.5,
+        le=60,
+        description="Schedulers that share a ledger: one takes over so long after another fell silent.",
+    )
+    advertise: str = Field(
+        default="", description="`host:port` at which gateways and workers reach this scheduler. Default: its address."
+    )
     lease_seconds: float = Field(default=15.0, gt=0, le=3600, description="A lease not extended for so long is lost.")
     chunk_rows: int = Field(default=2048, ge=1, le=65536, description="Most rows of a chunk.")
     max_leases: int = Field(default=64, ge=1, description="Most leased chunks at a time.")

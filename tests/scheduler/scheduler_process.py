@@ -68,6 +68,23 @@ class SchedulerProcess:
         output, _ = await self._process.communicate()
         return output.decode()
 
+    @property
+    def running(self) -> bool:
+        """It was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    def freeze(self) -> None:
+        """Let it stand still, with its connections open."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def kill(self) -> None:
         """End it without warning."""
         await self._end(signal.SIGKILL)

@@ -54,6 +54,11 @@ def apply(state: State, event: ledger_pb2.LedgerEvent) -> State:
     return state
 
 
+def knows(event: ledger_pb2.LedgerEvent) -> bool:
+    """Whether this version can apply events of this kind."""
+    return event.WhichOneof("payload") in _HANDLERS
+
+
 def job_of(event: ledger_pb2.LedgerEvent) -> str:
     """Name of the job that the event is about; empty for one that is about none."""
     payload = event.WhichOneof("payload")

@@ -32,7 +32,7 @@ log = telemetry.logger(__name__)
 
 FORMAT = "1"
 CONNECT_SECONDS = 1.0
-CALL_SECONDS = 5.0
+CALL_SECONDS = 3.0
 """A socket silent for so long has failed: an fsync on a busy disk may take a second or two."""
 TERM_SECONDS = 1.0
 """The same for calls about the term, which have to be tried again within it."""
@@ -64,7 +64,7 @@ class RedisLedger:
         Raises:
             TidemillError: LEDGER_UNSAFE, LEDGER_CORRUPT, NOT_LEADER when another scheduler was faster, or UNAVAILABLE.
         """
-        self._check_safety()
+        self.check()
         seen = self._seen
         claim = (str(seen.epoch), str(seen.beat)) if seen else ("", "0")
         arguments = (FORMAT, str(uuid.uuid4()), owner, self._advertised, *claim)
@@ -84,7 +84,8 @@ class RedisLedger:
             case _:
                 raise self._corrupt(f"it has events in {self._keys[0]} and no facts in {self._keys[1]}")
 
-    def _check_safety(self) -> None:
+    def check(self) -> None:
+        """Refuse a Redis that may lose events. Raises TidemillError: LEDGER_UNSAFE, or UNAVAILABLE."""
         try:
             redis_safety.check_version(self._calls.version())
             redis_safety.check_settings(self._calls.settings())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.scheduler.ledger.base import Ledger
+from tidemill.internal.v1 import ledger_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,14 @@ class Term:
 
 class SharedLedger(Ledger, Protocol):
     """A ledger with a term: a candidate watches it, claims it, and as leader renews it."""
+
+    def check(self) -> None:
+        """Refuse a store that may lose events. Raises TidemillError: LEDGER_UNSAFE, or UNAVAILABLE."""
+        ...
+
+    def follow(self, after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
+        """As `read`, for a scheduler that does not lead."""
+        ...
 
     def term(self) -> Term:
         """The term now. Raises TidemillError: UNAVAILABLE while the store cannot be reached."""
