@@ -82,7 +82,13 @@ class Scheduler:
             workers=workers,
             leases=self.leases,
             polls=LeasePoll(
-                self.engine, workers, self._work, clock=self._clock, limits=limits, ttl_seconds=lease_seconds
+                self.engine,
+                workers,
+                self._work,
+                clock=self._clock,
+                limits=limits,
+                ttl_seconds=lease_seconds,
+                outlooks=self.outlooks,
             ),
             watches=JobWatch(self._read_job, self._changes, self._clock),
             changes=self._changes,

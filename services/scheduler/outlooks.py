@@ -12,6 +12,8 @@ from services.scheduler.core.limits import Limits
 from services.scheduler.core.prospects import Backlog
 from services.scheduler.core.sla import SOONEST_NS, next_review_ns, review
 from services.scheduler.core.state import State
+from services.scheduler.core.tightness import tight_until_ns
+from services.scheduler.core.times import SECOND
 from services.scheduler.engine import Turn
 from services.scheduler.workers import Worker, Workers
 from tidemill.internal.v1 import ledger_pb2
@@ -19,6 +21,9 @@ from tidemill.v1 import model_service_pb2
 
 MAX_REVIEWS = 100
 """Most jobs reviewed in one turn: the others follow in the next, so that no caller waits behind all of them."""
+
+TIGHT_NS = SECOND
+"""How old the answer to where promised work is tight may be: it takes a pass over the minutes with deadlines."""
 
 _AT_ONCE = frozenset({"job_sealed", "job_updated", "job_resumed", "job_paused", "job_escalated"})
 
@@ -54,12 +59,21 @@ class Outlooks:
         self._workers = workers
         self._clock = clock
         self._limits = limits
+        self._tight = (0, -TIGHT_NS)
         self._due: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
 
     def backlog(self, state: State, now_ns: int) -> Backlog:
         """The demand and the capacity now."""
         return Backlog(state, capacity_of(self._workers, self._clock.monotonic()), self._limits, now_ns)
+
+    def tight_until(self, state: State, now_ns: int) -> int:
+        """The last deadline without room before it, as it was at most a second ago."""
+        tight, seen_ns = self._tight
+        if not 0 <= now_ns - seen_ns < TIGHT_NS:
+            tight = tight_until_ns(self.backlog(state, now_ns))
+            self._tight = (tight, now_ns)
+        return tight
 
     def restart(self, state: State) -> None:
         """Know exactly the open jobs of a state that was rebuilt."""

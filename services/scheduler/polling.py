@@ -1,6 +1,7 @@
 """`LeaseChunks`: a long poll that wakes on new work, never by an interval."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from services.scheduler.clock import Clock
 from services.scheduler.core import leasing, views
@@ -9,6 +10,7 @@ from services.scheduler.core.limits import Limits
 from services.scheduler.core.policy import Offer
 from services.scheduler.core.records import Lease, LeaseKind
 from services.scheduler.engine import Engine, Turn
+from services.scheduler.outlooks import Outlooks
 from services.scheduler.signals import Signal, wait_for_event
 from services.scheduler.workers import Worker, Workers
 from tidemill.internal.v1 import ledger_pb2, scheduler_service_pb2
@@ -24,7 +26,15 @@ class LeasePoll:
     """Hands out work to workers that wait for it."""
 
     def __init__(
-        self, engine: Engine, workers: Workers, work: Signal, *, clock: Clock, limits: Limits, ttl_seconds: float
+        self,
+        engine: Engine,
+        workers: Workers,
+        work: Signal,
+        *,
+        clock: Clock,
+        limits: Limits,
+        ttl_seconds: float,
+        outlooks: Outlooks,
     ) -> None:
         """`work` fires when there may be something new to lease."""
         self._engine = engine
@@ -33,6 +43,7 @@ class LeasePoll:
         self._clock = clock
         self._limits = limits
         self._ttl_seconds = ttl_seconds
+        self._outlooks = outlooks
         self._draining = False
 
     def drain(self) -> None:
@@ -66,7 +77,7 @@ class LeasePoll:
 
     def _grant_step(self, offer: Offer, max_chunks: int, granted: list[Lease]) -> Callable[[Turn], Leases]:
         def step(turn: Turn) -> Leases:
-            taking = offer
+            taking = replace(offer, tight_until_ns=self._outlooks.tight_until(turn.state, turn.now_ns))
             while len(granted) < max_chunks:
                 events = leasing.lease_next(turn.state, taking, self._limits, turn.now_ns)
                 if not events:

@@ -9,6 +9,8 @@ from services.scheduler.core.capacity import Capacity
 from services.scheduler.core.demand import STEP_NS
 from services.scheduler.core.tightness import RESERVED_CHUNKS, tight_until_ns
 from services.scheduler.core.times import SECOND
+from tests.scheduler import builders
+from tests.scheduler.desk import Desk
 from tests.scheduler.test_prospects import HOUR, LIMITS, backlog, job
 
 
@@ -43,3 +45,17 @@ def test_it_is_the_last_deadline_without_a_reserve(each: list[tuple[int, int]], 
         if 0 <= end / SECOND - due < reserve:
             tight = end
     assert abs(tight_until_ns(backlog(*jobs, engines=engines)) - tight) <= 0
+
+
+def test_a_crowded_job_goes_before_the_tenant_whose_turn_it_is() -> None:
+    def first(tight: int) -> str:
+        desk = Desk()
+        desk.queue(builders.spec(1, tenant="greedy", deadline=90_000), rows=(400,))
+        desk.queue(builders.spec(2, tenant="patient", deadline=900_000), rows=(400,))
+        assert [lease.spec.tenant for lease in desk.lease()] == ["greedy"]
+        (lease,) = desk.lease(offer=replace(builders.offer(), tight_until_ns=tight * SECOND))
+        return lease.spec.tenant
+
+    assert first(0) == "patient"
+    assert first(89_000) == "patient"
+    assert first(90_060) == "greedy"

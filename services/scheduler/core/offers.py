@@ -21,12 +21,14 @@ class Offer:
         models: state of each model that it can serve.
         load_seconds: what loading took, by model, where it was measured.
         engines: live workers that can serve each model; 1 where it is not given.
+        tight_until_ns: firm jobs due by then are urgent (`tightness`); 0 where there is room.
     """
 
     worker_id: str
     models: "Mapping[str, model_service_pb2.ModelState.ValueType]"
     load_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     engines: Mapping[str, int] = field(default_factory=dict[str, int])
+    tight_until_ns: int = 0
 
     def is_resident(self, model: str) -> bool:
         """Whether the worker has the model loaded or is about to."""

@@ -26,9 +26,10 @@ def urgent_job(ask: Ask, models: list[str]) -> str | None:
     for model in models:
         cold = not ask.offer.is_resident(model)
         for latest_start, window, name in ask.state.ready.starting_from(model, ask.now_ns, URGENT_LOOKS):
-            if latest_start - ask.now_ns > ask.limits.urgent_slack * window + ask.load_seconds(model) * SECOND:
-                continue
             job = ask.state.jobs[name]
+            soon = latest_start - ask.now_ns <= ask.limits.urgent_slack * window + ask.load_seconds(model) * SECOND
+            if not soon and not _crowded(ask, job):
+                continue
             key = (job.deadline_ns, cold, name)
             if (
                 (best is None or key < best)
@@ -41,4 +42,10 @@ def urgent_job(ask: Ask, models: list[str]) -> str | None:
 
 
 def _urgent(ask: Ask, job: Job) -> bool:
-    return 0 <= slack_ns(ask, job) < ask.limits.urgent_slack * window_ns(job)
+    slack = slack_ns(ask, job)
+    return slack >= 0 and (_crowded(ask, job) or slack < ask.limits.urgent_slack * window_ns(job))
+
+
+def _crowded(ask: Ask, job: Job) -> bool:
+    """Whether the promised work leaves no room until the job's deadline, though the job alone has slack."""
+    return job.deadline_ns < ask.offer.tight_until_ns and not job.admitted_at_risk
