@@ -128,7 +128,7 @@ async def test_a_cancelled_job_has_a_result_for_every_row(client: GatewayClient,
     leases = await leased(worker)
     await worker.commit(leases[1], range(60, 75))
     await client.cancel(job.name)
-    await worker.run()
+    await worker.end(job.name)
     rows = rows_of(await client.results(job.name, follow=True))
     assert [row.row_index for row in rows] == list(range(130))
     kept = {row.row_index for row in rows if row.status == row_pb2.ROW_STATUS_SUCCEEDED}
@@ -142,7 +142,7 @@ async def test_a_job_cancelled_before_its_seal_has_a_result_for_every_row(
     job = await client.create(worker.model)
     await client.fill(job.name, prompts(0, 70))
     await client.cancel(job.name)
-    await worker.run()
+    await worker.end(job.name)
     frames = await client.results(job.name, order=COMPLETION)
     assert sorted(row.row_index for row in rows_of(frames)) == list(range(70))
     assert (await client.results(job.name))[-1].next_offset == 70
