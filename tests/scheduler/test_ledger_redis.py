@@ -11,6 +11,7 @@ import pytest
 from services.scheduler.ledger import Ledger, RedisLedger
 from services.scheduler.ledger.base import replay
 from services.scheduler.ledger.redis_address import RedisAddress, parse
+from tests.scheduler.keeping_conformance import KeepingConformance, KeepingLedger, sealed
 from tests.scheduler.ledger_conformance import LedgerConformance, events
 from tests.scheduler.redis_server import RedisServer
 from tests.scheduler.refusals import refusal
@@ -44,6 +45,17 @@ class TestRedisLedger(LedgerConformance):
         return fresh(redis_server)
 
     def reopened(self, ledger: Ledger) -> Ledger:
+        assert isinstance(ledger, RedisLedger)
+        ledger.close()
+        return RedisLedger(ledger.address)
+
+
+class TestRedisKeeping(KeepingConformance):
+    @pytest.fixture
+    def ledger(self, redis_server: RedisServer) -> KeepingLedger:
+        return fresh(redis_server)
+
+    def reopened(self, ledger: KeepingLedger) -> KeepingLedger:
         assert isinstance(ledger, RedisLedger)
         ledger.close()
         return RedisLedger(ledger.address)
@@ -232,6 +244,24 @@ def test_a_damaged_last_record_is_set_aside_and_reported(ledger: RedisLedger, re
     with redis_server.client() as client:
         assert client.lrange(f"{{tidemill:{ledger.address.name}}}:damaged", 0, -1) == [b"half of a rec"]
     assert ledger.open("me").repaired == ""
+
+
+def test_a_damaged_last_record_leaves_the_completion_index(ledger: RedisLedger, redis_server: RedisServer):
+    epoch = ledger.open("me").epoch
+    ledger.append(epoch, 0, [sealed(1), sealed(2)])
+    change(redis_server, ledger, 1, b"")
+    assert ledger.open("me").last_sequence == 1
+    assert [entry.sequence for entry in ledger.list_completions("acme", 0, 10)] == [1]
+
+
+def test_a_snapshot_stands_for_a_damaged_last_record(ledger: RedisLedger, redis_server: RedisServer):
+    written(ledger, 3)
+    ledger.save_snapshot(1, 3, b"state")
+    change(redis_server, ledger, 2, b"")
+    opened = ledger.open("me")
+    assert (opened.last_sequence, bool(opened.repaired)) == (3, True)
+    assert ledger.append(opened.epoch, 3, events(4)) == 4
+    assert ledger.read(3, 10) == events(4)
 
 
 @pytest.mark.parametrize("frame", [b"", b"\0" * 40])

@@ -1,4 +1,4 @@
-"""The ledger of the clustered mode: a list in one Redis, with `appendfsync always`. Every Redis call is here.
+"""The ledger of the clustered mode: a list in one Redis, with `appendfsync always`.
 
 A reply of such a Redis leaves after the fsync of what it answers, so what a script returned is durable. An append whose
 reply is lost is settled: a script reads the tail and bars the attempt, so it is either found stored or never will be.
@@ -6,23 +6,13 @@ reply is lost is settled: a script reads the tail and bars the attempt, so it is
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, cast
-
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    ConnectionError,
-    NoPermissionError,
-    OutOfMemoryError,
-    RedisError,
-    ResponseError,
-)
-from redis.retry import Retry
+from typing import cast
 
 from services.scheduler.ledger import frames, redis_safety, redis_scripts
-from services.scheduler.ledger.base import Opened, check_numbering, fenced
+from services.scheduler.ledger.base import Opened, check_numbering, compacted
 from services.scheduler.ledger.redis_address import RedisAddress
+from services.scheduler.ledger.redis_calls import Calls, ForbiddenError, LostError
+from services.scheduler.ledger.redis_keeping import RedisKeeping
 from services.scheduler.ledger.terms import Term
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
@@ -31,7 +21,6 @@ from tidemill.internal.v1 import ledger_pb2
 log = telemetry.logger(__name__)
 
 FORMAT = "1"
-CONNECT_SECONDS = 1.0
 CALL_SECONDS = 3.0
 """A socket silent for so long has failed: an fsync on a busy disk may take a second or two."""
 TERM_SECONDS = 1.0
@@ -40,21 +29,17 @@ TERM_SECONDS = 1.0
 _TERM_FIELDS = ("epoch", "beat", "released", "address", "uid", "base")
 
 
-class RedisLedger:
+class RedisLedger(RedisKeeping):
     """Events as frames in a list, facts about the ledger in a hash, under one hash tag."""
 
     def __init__(self, address: RedisAddress, *, vouched: bool = False) -> None:
         """`vouched`: the operator says that Redis is set up right where its settings cannot be read."""
-        self.address = address
+        super().__init__(address, Calls(address, CALL_SECONDS))
         self._vouched = vouched
-        tag = f"{{tidemill:{address.name}}}"
-        self._keys = [f"{tag}:events", f"{tag}:meta"]
-        self._damaged = f"{tag}:damaged"
-        self._calls = _Calls(address, CALL_SECONDS)
-        self._term_calls = _Calls(address, TERM_SECONDS)
+        self._keys = [self._key("events"), self._key("meta")]
+        self._term_calls = Calls(address, TERM_SECONDS)
         self._seen: Term | None = None
         self._advertised = ""
-        self._epoch = 0
         self._attempt = 0
         self._doubt: tuple[int, list[bytes]] | None = None
 
@@ -70,37 +55,43 @@ class RedisLedger:
         arguments = (FORMAT, str(uuid.uuid4()), owner, self._advertised, *claim)
         try:
             answer = self._calls.script(redis_scripts.OPEN, self._keys, arguments)
-        except _LostError as exc:
-            raise self._unavailable(str(exc)) from None
+        except LostError as exc:
+            raise self._answers.unavailable(str(exc)) from None
         match answer:
-            case [b"ok", int(epoch), bytes(uid), int(last), bytes(frame)]:
-                self._epoch, self._attempt, self._doubt = epoch, 0, None
-                repaired = self._set_aside_damaged_tail(epoch, last, frame)
-                return Opened(epoch, uid.decode(), last - bool(repaired), repaired)
+            case [b"ok", int(epoch), bytes(uid), int(last), *frame]:
+                self._attempt, self._doubt = 0, None
+                last, repaired = self._set_aside_damaged_tail(epoch, last, frame)
+                return Opened(epoch, uid.decode(), last, repaired)
             case [b"beaten", int(epoch)]:
                 raise TidemillError(Reason.NOT_LEADER, f"another scheduler leads (epoch {epoch})", retry_after=1.0)
             case [b"format", bytes(found)]:
-                raise self._corrupt(f"its format is {found.decode(errors='replace')}, and this version reads {FORMAT}")
+                raise self._answers.corrupt(
+                    f"its format is {found.decode(errors='replace')}, and this version reads {FORMAT}"
+                )
             case _:
-                raise self._corrupt(f"it has events in {self._keys[0]} and no facts in {self._keys[1]}")
+                raise self._answers.corrupt(f"it has events in {self._keys[0]} and no facts in {self._keys[1]}")
 
     def check(self) -> None:
         """Refuse a Redis that may lose events. Raises TidemillError: LEDGER_UNSAFE, or UNAVAILABLE."""
         try:
             redis_safety.check_version(self._calls.version())
             redis_safety.check_settings(self._calls.settings())
-        except _ForbiddenError as exc:
+        except ForbiddenError as exc:
             if not self._vouched:
                 raise redis_safety.unknown_settings(str(exc)) from None
 
-    def _set_aside_damaged_tail(self, epoch: int, last: int, frame: bytes) -> str:
-        if not last or not frame or not (why := frames.damage(frame, last)):
-            return ""
+    def _set_aside_damaged_tail(self, epoch: int, last: int, frame: list[bytes]) -> tuple[int, str]:
+        """Sequence of the last event, and what was wrong with the one that followed it."""
+        if not frame or not (why := frames.damage(frame[0], last)):
+            return last, ""
+        keys = [*self._keys, self._key("damaged"), self._key("snapshots")]
         try:
-            self._expect_ok(self._calls.script(redis_scripts.SET_ASIDE, [*self._keys, self._damaged], (epoch, last)))
-        except _LostError as exc:
-            raise self._unavailable(str(exc)) from None
-        return f"record {last}, the last one, was damaged ({why}) and is kept in the list {self._damaged}"
+            answer = self._calls.script(redis_scripts.SET_ASIDE, keys, (epoch, last))
+            (left,) = self._answers.expect_ok(answer)
+            self._unindex(last)
+        except LostError as exc:
+            raise self._answers.unavailable(str(exc)) from None
+        return left, f"record {last}, the last one, was damaged ({why}) and is kept in the list {self._key('damaged')}"
 
     def append(self, epoch: int, expected_sequence: int, events: Sequence[ledger_pb2.LedgerEvent]) -> int:
         """Store `events` by one script, whose reply follows the fsync."""
@@ -108,13 +99,15 @@ class RedisLedger:
         self._settle()
         self._attempt += 1
         packed = [frames.pack(event) for event in events]
-        arguments = (str(epoch), str(expected_sequence), str(self._attempt), *packed)
+        keys, entries = self._index(events)
+        counts = (str(epoch), str(expected_sequence), str(self._attempt), str(len(packed)))
         try:
-            self._expect_ok(self._calls.script(redis_scripts.APPEND, self._keys, arguments))
-        except _LostError as exc:
+            answer = self._calls.script(redis_scripts.APPEND, [*self._keys, *keys], (*counts, *packed, *entries))
+            self._answers.expect_ok(answer)
+        except LostError as exc:
             self._doubt = (epoch, packed)
             if not self._settle():
-                raise self._write_failed(str(exc)) from None
+                raise self._answers.write_failed(str(exc)) from None
         return expected_sequence + len(packed)
 
     def _settle(self) -> bool:
@@ -125,9 +118,9 @@ class RedisLedger:
         arguments = (str(epoch), str(self._attempt), str(len(packed)))
         try:
             answer = self._calls.script(redis_scripts.SETTLE, self._keys, arguments)
-        except _LostError as exc:
-            raise self._write_failed(str(exc)) from None
-        self._expect_ok(answer)
+        except LostError as exc:
+            raise self._answers.write_failed(str(exc)) from None
+        self._answers.expect_ok(answer)
         self._doubt = None
         stored = answer[2] == packed
         log.warning("the reply to an append was lost", stored=stored, events=len(packed))
@@ -138,27 +131,28 @@ class RedisLedger:
         self._settle()
         return self._read(self._calls, after, limit)
 
-    def _read(self, calls: "_Calls", after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
+    def _read(self, calls: "Calls", after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
         try:
             answer = calls.script(redis_scripts.READ, self._keys, (after, limit), repeat=True)
-        except _LostError as exc:
-            raise self._unavailable(str(exc)) from None
+        except LostError as exc:
+            raise self._answers.unavailable(str(exc)) from None
         match answer:
             case [b"ok", list(found)]:
                 return [
                     self._checked(frame, number) for number, frame in enumerate(cast("list[bytes]", found), after + 1)
                 ]
             case _:
-                raise self._corrupt(f"record {after + 1} is missing")
+                raise compacted(self.address, after + 1)
 
     def _checked(self, frame: bytes, sequence: int) -> ledger_pb2.LedgerEvent:
         if why := frames.damage(frame, sequence):
-            raise self._corrupt(f"record {sequence} is damaged ({why})")
+            raise self._answers.corrupt(f"record {sequence} is damaged ({why})")
         return frames.unpack(frame)
 
     def close(self) -> None:
         """Let go of the connections; the term, where there is one, is released by `release`."""
         self._calls.close()
+        self._large_calls.close()
         self._term_calls.close()
 
     # The term, called from another thread than the rest.
@@ -171,8 +165,8 @@ class RedisLedger:
         """Who leads, as Redis knows it."""
         try:
             epoch, beat, released, address, uid, base, length = self._term_calls.facts(self._keys, _TERM_FIELDS)
-        except _LostError as exc:
-            raise self._unavailable(str(exc)) from None
+        except LostError as exc:
+            raise self._answers.unavailable(str(exc)) from None
         return Term(
             epoch=int(epoch or 0),
             beat=int(beat or 0),
@@ -196,150 +190,6 @@ class RedisLedger:
 
     def _say(self, script: str, epoch: int) -> None:
         try:
-            self._expect_ok(self._term_calls.script(script, self._keys, (epoch,), repeat=True))
-        except _LostError as exc:
-            raise self._unavailable(str(exc)) from None
-
-    def _expect_ok(self, answer: list[Any]) -> None:
-        match answer:
-            case [b"ok", *_]:
-                return
-            case [b"sequence", int(last)]:
-                raise fenced(f"{self.address} ends at {last}, and this scheduler thought otherwise")
-            case [b"epoch", b""]:
-                raise fenced(f"{self.address} is gone; is this another Redis, or was it emptied?")
-            case [b"epoch", bytes(current)]:
-                raise fenced(f"epoch {current.decode()} leads in {self.address}")
-            case _:
-                raise self._write_failed(f"it answered {answer!r}")
-
-    def _write_failed(self, why: str) -> TidemillError:
-        return TidemillError(
-            Reason.LEDGER_WRITE_FAILED,
-            f"the ledger {self.address} could not be written ({why}); check that Redis",
-            retry_after=1.0,
-        )
-
-    def _unavailable(self, why: str) -> TidemillError:
-        return TidemillError(
-            Reason.UNAVAILABLE, f"the ledger {self.address} does not answer ({why}); check that Redis", retry_after=1.0
-        )
-
-    def _corrupt(self, why: str) -> TidemillError:
-        return TidemillError(
-            Reason.LEDGER_CORRUPT,
-            f"the ledger {self.address} is not trusted: {why}; restore it from a backup",
-            metadata={"ledger": self.address},
-        )
-
-
-class _LostError(Exception):
-    """No reply, or one that says nothing about what was done."""
-
-
-class _ForbiddenError(Exception):
-    """This Redis does not let us look."""
-
-
-class _Calls:
-    """Connections with one timeout. Nothing is repeated unasked: a repeated append would fence its own writer."""
-
-    def __init__(self, address: RedisAddress, seconds: float) -> None:
-        self._address = address
-        self._redis: Any = redis.Redis(
-            host=address.host,
-            port=address.port,
-            db=address.database,
-            username=address.user or None,
-            password=address.password or None,
-            ssl=address.tls,
-            ssl_ca_certs=address.ca or None,
-            socket_timeout=seconds,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=4,
-        )
-        self._scripts: dict[str, Any] = {}
-
-    def script(self, text: str, keys: list[str], arguments: Sequence[Any], *, repeat: bool = False) -> list[Any]:
-        """Run a script. With `repeat`, a broken connection is tried once more: Redis may have been restarted."""
-        script = self._scripts.get(text) or self._scripts.setdefault(text, self._redis.register_script(text))
-
-        def run() -> list[Any]:
-            return script(keys=keys, args=arguments)
-
-        try:
-            return self._permitted(run)
-        except _LostError:
-            if not repeat:
-                raise
-            return self._permitted(run)
-
-    def _permitted(self, call: Any) -> Any:
-        try:
-            return self._guarded(call)
-        except _ForbiddenError as exc:
-            raise TidemillError(
-                Reason.LEDGER_UNSAFE,
-                f"the user may not use the ledger {self._address} ({exc}); allow it: `ACL SETUSER <user> "
-                "~{tidemill:*}* +@read +@write +@scripting +@connection +@transaction +info +config|get`",
-            ) from None
-
-    def facts(self, keys: list[str], names: Sequence[str]) -> list[Any]:
-        """Fields of the hash, and the length of the list, of one moment."""
-
-        def read() -> list[Any]:
-            pipe = self._redis.pipeline(transaction=True)
-            found, length = pipe.hmget(keys[1], names).llen(keys[0]).execute()
-            return [*found, length]
-
-        return self._permitted(read)
-
-    def version(self) -> str:
-        """Version of the server."""
-        found: dict[str, Any] = self._asked(lambda: self._redis.info("server"))
-        return str(found.get("redis_version", "0"))
-
-    def settings(self) -> dict[str, str]:
-        """The settings that matter."""
-        return self._asked(lambda: self._redis.config_get(*redis_safety.SETTINGS))
-
-    def _asked(self, ask: Any) -> Any:
-        try:
-            return self._guarded(ask)
-        except _LostError as exc:
-            raise TidemillError(
-                Reason.UNAVAILABLE, f"the ledger {self._address} does not answer ({exc})", retry_after=1.0
-            ) from None
-
-    def _guarded(self, call: Any) -> Any:
-        """Turn Redis's errors into ours; none of them repeats a password."""
-        try:
-            return call()
-        except OutOfMemoryError:
-            raise TidemillError(
-                Reason.LEDGER_FULL,
-                f"the ledger {self._address} is full: Redis has reached its maxmemory; raise it "
-                "(`redis-cli CONFIG SET maxmemory <bytes>`) or free memory there",
-                retry_after=5.0,
-            ) from None
-        except AuthenticationError as exc:
-            raise TidemillError(
-                Reason.LEDGER_UNSAFE,
-                f"Redis at {self._address} refused the login ({exc}); check the user in TIDEMILL_SCHEDULER_LEDGER and "
-                "TIDEMILL_SCHEDULER_LEDGER_PASSWORD",
-            ) from None
-        except NoPermissionError as exc:
-            raise _ForbiddenError(str(exc)) from None
-        except ResponseError as exc:
-            if "unknown command" in str(exc).lower():
-                raise _ForbiddenError(str(exc)) from None
-            raise _LostError(str(exc)) from None
-        except (ConnectionError, RedisError, OSError) as exc:
-            self._redis.connection_pool.disconnect()
-            raise _LostError(f"{type(exc).__name__}: {exc}") from None
-
-    def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
-        self._redis.close()
+            self._answers.expect_ok(self._term_calls.script(script, self._keys, (epoch,), repeat=True))
+        except LostError as exc:
+            raise self._answers.unavailable(str(exc)) from None

@@ -17,19 +17,25 @@ if ARGV[5] ~= '' and (epoch ~= tonumber(ARGV[5]) or (found[3] or '0') ~= ARGV[6]
 redis.call('HSETNX', meta, 'uid', ARGV[2])
 redis.call('HSET', meta, 'format', ARGV[1], 'epoch', epoch + 1, 'owner', ARGV[3], 'address', ARGV[4],
     'beat', 0, 'released', 0, 'barrier', 0)
-return {'ok', epoch + 1, redis.call('HGET', meta, 'uid'), tonumber(found[6] or '0') + length,
-    redis.call('LINDEX', KEYS[1], -1) or ''}
+local answer = {'ok', epoch + 1, redis.call('HGET', meta, 'uid'), tonumber(found[6] or '0') + length}
+if length > 0 then answer[5] = redis.call('LINDEX', KEYS[1], -1) end
+return answer
 """
 
-# ARGV: epoch, expected sequence, attempt, frames.
+# KEYS: then feeds of tenants. ARGV: epoch, expected sequence, attempt, number of frames, frames, and of each completion
+# the place of its feed in KEYS, its sequence and its member.
 APPEND = """#!lua
 local found = redis.call('HMGET', KEYS[2], 'epoch', 'barrier', 'base')
 if found[1] ~= ARGV[1] then return {'epoch', found[1] or ''} end
 if tonumber(found[2]) >= tonumber(ARGV[3]) then return {'late'} end
 local last = tonumber(found[3] or '0') + redis.call('LLEN', KEYS[1])
 if last ~= tonumber(ARGV[2]) then return {'sequence', last} end
-for first = 4, #ARGV, 1000 do
-    redis.call('RPUSH', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
+local behind = 5 + tonumber(ARGV[4])
+for first = 5, behind - 1, 1000 do
+    redis.call('RPUSH', KEYS[1], unpack(ARGV, first, math.min(first + 999, behind - 1)))
+end
+for entry = behind, #ARGV, 3 do
+    redis.call('ZADD', KEYS[tonumber(ARGV[entry])], ARGV[entry + 1], ARGV[entry + 2])
 end
 return {'ok'}
 """
@@ -50,14 +56,18 @@ if after < 0 then return {'compacted', base} end
 return {'ok', redis.call('LRANGE', KEYS[1], after, after + tonumber(ARGV[2]) - 1)}
 """
 
-# KEYS: a third one, the list of damaged records. ARGV: epoch, sequence of the last record.
+# KEYS: then the list of damaged records and the hash of snapshots. ARGV: epoch, sequence of the last record.
+# A snapshot at that record stands for it and all before it.
 SET_ASIDE = """#!lua flags=allow-oom
 local found = redis.call('HMGET', KEYS[2], 'epoch', 'base')
 if found[1] ~= ARGV[1] then return {'epoch', found[1] or ''} end
 local last = tonumber(found[2] or '0') + redis.call('LLEN', KEYS[1])
 if last ~= tonumber(ARGV[2]) then return {'sequence', last} end
 redis.call('RPUSH', KEYS[3], redis.call('RPOP', KEYS[1]))
-return {'ok'}
+if redis.call('HEXISTS', KEYS[4], ARGV[2]) == 0 then return {'ok', last - 1} end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[2], 'base', last)
+return {'ok', last}
 """
 
 # ARGV: epoch.
