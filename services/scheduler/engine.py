@@ -171,6 +171,7 @@ class Engine:
             if self._state is None:
                 await self._rebuild()
             turn = Turn(self.state, self.opened.epoch, self._clock.wall_ns())
+            turn.state.pass_time(turn.now_ns)
             before = turn.state.sequence
             replies = [_decide(command, turn) for command in group if not command.reply.done()]
             if turn.events:

@@ -83,6 +83,9 @@ class SchedulerSettings(BaseSettings):
         default=0.1, ge=0, lt=1, description="Share of the capacity that admission promises to nobody."
     )
     max_attempts: int = Field(default=5, ge=1, description="So many failed leases of one chunk fail its job.")
+    max_condemned_rows: int = Field(
+        default=20, ge=0, description="A job with more rows that kill an engine alone twice fails."
+    )
     drain_seconds: float = Field(default=10.0, ge=0, description="Open calls get so long at shutdown.")
 
     quotas: str = Field(
@@ -137,6 +140,7 @@ class SchedulerSettings(BaseSettings):
             owed_seconds=self.owed_seconds,
             load_seconds=self.load_seconds,
             admission_headroom=self.admission_headroom,
+            max_condemned_rows=self.max_condemned_rows,
         )
 
     @property

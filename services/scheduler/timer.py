@@ -75,8 +75,8 @@ class Timer:
         while events := due.due_events(turn.state, turn.now_ns):
             turn.record(events)
         self._outlooks.step(turn)
-        if turn.state.closing:
-            self._work.fire()
+        # The clock went on with this turn: whatever waited for it may be leased now.
+        self._work.fire()
 
     def _next_wake(self) -> float:
         """Monotonic time of the next thing due."""
@@ -91,6 +91,7 @@ class Timer:
             for time_ns in (due.next_event_ns(state), self._outlooks.next_ns()):
                 if time_ns is not None:
                     candidates.append(now + max(0, time_ns - wall) / SECOND)
-            if state.closing and state.closing[0][0] > wall:
-                candidates.append(now + (state.closing[0][0] - wall) / SECOND)
+            work = due.next_work_ns(state, wall)
+            if work is not None:
+                candidates.append(now + max(0, work - wall) / SECOND)
         return min(candidates)

@@ -128,4 +128,6 @@ def _requeue(request: pb.ReleaseLeaseRequest) -> Requeue:
     require(not fatal or bool(_UPPER_SNAKE.fullmatch(fatal)), "fatal_reason", "must be UPPER_SNAKE_CASE")
     failed = request.failed or bool(fatal)
     reason = ledger_pb2.REQUEUE_REASON_FAILED if failed else ledger_pb2.REQUEUE_REASON_RELEASED
+    if request.engine_died:
+        reason = ledger_pb2.REQUEUE_REASON_ENGINE_DIED
     return Requeue(reason, request.message, fatal)

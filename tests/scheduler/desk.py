@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from services.scheduler.core import due, endings, jobs, leasing, parts, views, writers
 from services.scheduler.core.apply import apply
+from services.scheduler.core.backoff import MAX_BACKOFF_SECONDS
 from services.scheduler.core.codec import tally_message
 from services.scheduler.core.leasing import EXPIRED, Requeue
 from services.scheduler.core.limits import Limits
@@ -18,6 +19,7 @@ from tidemill.internal.v1 import scheduler_service_pb2 as pb
 
 FAILED = ledger_pb2.REQUEUE_REASON_FAILED
 RELEASED = ledger_pb2.REQUEUE_REASON_RELEASED
+DIED = ledger_pb2.REQUEUE_REASON_ENGINE_DIED
 
 
 class Desk:
@@ -90,6 +92,7 @@ class Desk:
     def lease(self, count: int = 1, offer: Offer | None = None) -> list[pb.Lease]:
         """At most `count` leases, as a worker gets them."""
         leases: list[pb.Lease] = []
+        self.state.pass_time(self.now_ns)
         while len(leases) < count:
             events = self.record(leasing.lease_next(self.state, offer or builders.offer(), self.limits, self.now_ns))
             if not events:
@@ -109,6 +112,7 @@ class Desk:
         return self.commit(builders.part(lease, missing, number=number))
 
     def release(self, lease: pb.Lease, requeue: Requeue = EXPIRED) -> Events:
+        self.state.pass_time(self.now_ns)
         return self.record(leasing.release_lease(self.state, lease.spec.name, lease.fence, requeue, self.limits))
 
     def cancel(self, job: str) -> Events:
@@ -119,6 +123,10 @@ class Desk:
         self.cancel(job)
         self.now += 2
         self.settle()
+
+    def back_off(self) -> None:
+        """Let the wait of whatever failed pass."""
+        self.now += MAX_BACKOFF_SECONDS
 
     def settle(self) -> None:
         """Record everything that is due by now."""

@@ -36,15 +36,17 @@ def check_job(state: State, job: Job) -> None:
     assert [part.first_result_offset for part in parts] == running_sums(part.row_count for part in parts)
     assert job.end == sum(segment.count for segment in state.segments.get(job.name, []))
     leased = [chunk for chunk in chunks.values() if chunk.fence]
+    later = {start for name, start in state.agenda.chunks.times if name == job.name}
     if job.ending is None:
         assert job.leased_rows == sum(chunk.missing for chunk in leased)
         assert {chunk.fence for chunk in leased} == state.leases_of.get(job.name, set())
-        waiting = sorted(chunk.start for chunk in chunks.values() if not chunk.fence)
+        waiting = sorted(chunk.start for chunk in chunks.values() if not chunk.fence and chunk.start not in later)
         assert waiting == state.waiting.get(job.name, [])
     else:
         assert not leased
         assert job.leased_rows == 0
         assert job.name not in state.waiting
+        assert not later
     missing = sum(chunk.missing for chunk in chunks.values()) + job.end - job.next_cut
     assert job.results + missing == job.end
     check_rows(state, job)
@@ -142,6 +144,13 @@ def check_agenda(state: State) -> None:
             stops[job.name] = job.stopping.until_ns
         elif job.ending is None and job.terms.on_deadline == job_pb2.DEADLINE_POLICY_EXPIRE:
             deadlines[job.name] = job.terms.deadline_ns
+    later = {
+        (job, chunk.start): chunk.ready_at_ns
+        for job, chunks in state.chunks.items()
+        for chunk in chunks.values()
+        if state.jobs[job].ending is None and not chunk.fence and chunk.ready_at_ns > state.time_ns
+    }
+    same_times(state.agenda.chunks, later)
     same_times(state.agenda.deadlines, deadlines)
     same_times(state.agenda.stops, stops)
 

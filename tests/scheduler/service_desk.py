@@ -100,7 +100,7 @@ async def running(
 ) -> AsyncGenerator[ServiceDesk]:
     """A scheduler that serves, until the block ends."""
     scheduler = Scheduler(
-        ledger or MemoryLedger(), limits or Limits(chunk_rows=10), ttl, time.clock() if time else None, quotas
+        ledger or MemoryLedger(), limits or Limits(chunk_rows=10), ttl, time.clock() if time else None, quotas=quotas
     )
     await scheduler.start()
     try:

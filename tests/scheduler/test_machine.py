@@ -78,6 +78,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def record(self, decide: Callable[..., Events], *arguments: Any) -> Events:
         """Decide, append durably, apply: the engine's order, one command at a time."""
+        self.state.pass_time(int(self.now * SECOND))
         before = self.state.sequence
         events = decide(self.state, *arguments)
         for number, event in enumerate(events, before + 1):
@@ -227,7 +228,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         for job in self.state.jobs.values():
             if job.seal is None or job.ending is not None or job.model not in offered:
                 continue
-            waiting = job.leased_rows + job.results < job.end
+            backing_off = sum(
+                self.state.chunks[name][start].missing
+                for name, start in self.state.agenda.chunks.times
+                if name == job.name
+            )
+            waiting = job.leased_rows + job.results + backing_off < job.end
             capped = (
                 flight.by_job[job.name] >= LIMITS.max_leases_per_job
                 or flight.by_tenant[job.tenant] >= LIMITS.max_leases_per_tenant
@@ -312,7 +318,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         ending = self.state.jobs[job].ending
         if ending is not None and ending.outcome == job_pb2.JOB_STATE_FAILED:
             # A chunk may fail its job only when its attempts are used up.
-            assert how != "release" or history.failed
+            assert how == "fail" or history.failed
             assert held.message.attempt >= LIMITS.max_attempts or history.failed
             history.failed = True
         assert refusal(self.record, leasing.release_lease, job, fence, requeue, LIMITS).reason is Reason.STALE_FENCE
@@ -373,12 +379,13 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        before = recount.summary(self.state)
+        before, time_ns = recount.summary(self.state), self.state.time_ns
         self.ledger = self.reopen_ledger()
         self.epoch = self.ledger.open("heir").epoch
         self.state = State()
         for event in replay(self.ledger):
             apply(self.state, event)
+        self.state.pass_time(time_ns)
         assert recount.summary(self.state) == before
         self.start_from_snapshot()
 

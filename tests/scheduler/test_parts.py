@@ -119,6 +119,7 @@ def test_a_stale_fence_commits_nothing():
     desk, lease = leased()
     desk.commit(builders.part(lease, {0, 1}))
     desk.release(lease)
+    desk.back_off()
     (again,) = desk.lease()
     assert again.fence > lease.fence
     assert again.done_bitmap == b"\x03\x00"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from services.scheduler.core.apply_archive import job_archived, ledger_restored
 from services.scheduler.core.apply_endings import finalise_leased, finalise_requeued, job_ending, job_finished
 from services.scheduler.core.apply_leases import chunk_leased, chunk_requeued, part_committed
+from services.scheduler.core.apply_poison import chunk_split, row_condemned
 from services.scheduler.core.apply_rows import job_created, job_sealed, segment_committed, writer_opened
 from services.scheduler.core.apply_sla import job_escalated, sla_changed
 from services.scheduler.core.apply_steering import job_paused, job_resumed, job_stopping, job_updated
@@ -34,6 +35,8 @@ _HANDLERS: dict[str, Callable[[State, ledger_pb2.LedgerEvent], None]] = {
     "model_changed": model_changed,
     "job_archived": job_archived,
     "ledger_restored": ledger_restored,
+    "chunk_split": chunk_split,
+    "row_condemned": row_condemned,
 }
 
 
@@ -49,7 +52,7 @@ def apply(state: State, event: ledger_pb2.LedgerEvent) -> State:
     if event.sequence != state.sequence + 1:
         raise ValueError(f"ledger event {event.sequence} follows {state.sequence}")
     state.sequence = event.sequence
-    state.time_ns = from_timestamp(event.time)
+    state.pass_time(from_timestamp(event.time))
     _HANDLERS[payload](state, event)
     return state
 

@@ -3,16 +3,14 @@
 from bisect import bisect_left, insort
 from dataclasses import replace
 
+from services.scheduler.core.backoff import backoff_ns
 from services.scheduler.core.chunks import remainder_pieces
 from services.scheduler.core.estimates import model_pace
 from services.scheduler.core.paces import score
 from services.scheduler.core.records import Chunk, Completion, Ending, Job, Lease, LeaseKind
 from services.scheduler.core.state import Closing, State
-from services.scheduler.core.times import SECOND
 from tidemill.internal.v1 import ledger_pb2
 from tidemill.v1 import job_pb2, job_service_pb2
-
-MAX_BACKOFF_SECONDS = 60
 
 
 def job_ending(state: State, event: ledger_pb2.LedgerEvent) -> None:
@@ -56,6 +54,8 @@ def _void_leases(state: State, job: Job) -> None:
         state.in_flight.shift(job, -1)
         chunk = state.chunks[job.name][lease.chunk_start]
         state.chunks[job.name][chunk.start] = replace(chunk, fence=0)
+    for start in state.chunks.get(job.name, {}):
+        state.agenda.chunks.set((job.name, start), None)
     state.waiting.pop(job.name, None)
 
 
@@ -97,15 +97,11 @@ def finalise_requeued(state: State, event: ledger_pb2.LedgerEvent) -> None:
     ending = job.expect_ending()
     failures = ending.failures + (requeued.reason != ledger_pb2.REQUEUE_REASON_RELEASED)
     failed = requeued.reason == ledger_pb2.REQUEUE_REASON_FAILED
-    ready_at_ns = state.time_ns + (_backoff_ns(failures) if failed else 0)
+    ready_at_ns = state.time_ns + (backoff_ns(failures, requeued.fence) if failed else 0)
     ending = replace(ending, fence=0, failures=failures, ready_at_ns=ready_at_ns)
     state.drop_lease(requeued.fence)
     insort(state.closing, _closing(job.name, ending))
     state.put(replace(job, ending=ending, revision=event.sequence))
-
-
-def _backoff_ns(failures: int) -> int:
-    return min(MAX_BACKOFF_SECONDS, 2 ** (min(failures, 10) - 1)) * SECOND
 
 
 def job_finished(state: State, event: ledger_pb2.LedgerEvent) -> None:

@@ -1,6 +1,5 @@
 """Events about chunks: leased, answered in parts, requeued."""
 
-from bisect import bisect_left, insort
 from dataclasses import replace
 
 from services.scheduler.core.codec import part_of
@@ -9,6 +8,7 @@ from services.scheduler.core.fairness import PRICE_UNIT
 from services.scheduler.core.paces import learn
 from services.scheduler.core.records import UNCOUNTED, Chunk, Job, Lease, LeaseKind, Pace, Part
 from services.scheduler.core.state import State
+from services.scheduler.core.times import from_timestamp
 from tidemill import rowset
 from tidemill.internal.v1 import ledger_pb2
 from tidemill.v1 import job_pb2
@@ -34,6 +34,7 @@ def chunk_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
             chunk_start=chunk.start,
             charged=leased.charged_tokens,
             price=leased.price or PRICE_UNIT,
+            alone=leased.alone,
         )
     )
     state.in_flight.shift(job, 1)
@@ -54,10 +55,7 @@ def _take(state: State, job: Job, leased: ledger_pb2.ChunkLeased) -> Chunk:
     known = state.chunks.get(job.name, {}).get(leased.chunk_start)
     if known is None:
         return Chunk(leased.chunk_start, leased.chunk_rows)
-    waiting = state.waiting[job.name]
-    del waiting[bisect_left(waiting, known.start)]
-    if not waiting:
-        del state.waiting[job.name]
+    state.forget_waiting(job.name, known)
     return known
 
 
@@ -122,9 +120,19 @@ def chunk_requeued(state: State, event: ledger_pb2.LedgerEvent) -> None:
     requeued = event.chunk_requeued
     job = state.jobs[requeued.job]
     chunk = state.chunks[job.name][requeued.chunk_start]
-    counted = requeued.reason not in UNCOUNTED
-    state.chunks[job.name][chunk.start] = replace(chunk, fence=0, failures=chunk.failures + counted)
-    insort(state.waiting.setdefault(job.name, []), chunk.start)
+    chunk = _after(chunk, state.leases[requeued.fence], requeued)
+    state.chunks[job.name][chunk.start] = chunk
+    state.put_back(job.name, chunk)
     state.drop_lease(requeued.fence)
     state.in_flight.shift(job, -1)
     state.put(replace(job, leased_rows=job.leased_rows - chunk.missing, revision=event.sequence))
+
+
+def _after(chunk: Chunk, lease: Lease, requeued: ledger_pb2.ChunkRequeued) -> Chunk:
+    ready_at_ns = from_timestamp(requeued.ready_time) if requeued.HasField("ready_time") else 0
+    chunk = replace(chunk, fence=0, ready_at_ns=ready_at_ns)
+    if requeued.reason in UNCOUNTED:
+        return chunk
+    if requeued.reason != ledger_pb2.REQUEUE_REASON_ENGINE_DIED:
+        return replace(chunk, failures=chunk.failures + 1)
+    return replace(chunk, suspect=True, deaths=chunk.deaths + 1, deaths_alone=chunk.deaths_alone + lease.alone)

@@ -19,3 +19,11 @@ def next_event_ns(state: State) -> int | None:
     agenda = state.agenda
     times = (agenda.stops.first(), agenda.deadlines.first(), jobs.next_expiry_ns(state))
     return min((time for time in times if time is not None), default=None)
+
+
+def next_work_ns(state: State, now_ns: int) -> int | None:
+    """When work that only waits for its time may be leased next; None if there is none."""
+    times = [first for first in (state.agenda.chunks.first(),) if first is not None]
+    # What could be leased before now waits for a worker, not for the time.
+    times += [state.closing[0][0]] if state.closing and state.closing[0][0] > now_ns else []
+    return min(times, default=None)

@@ -16,7 +16,8 @@ class Limits:
         chunk_seconds: engine-seconds of a chunk of a model whose rate is known.
         cold_chunk_rows: most rows of a chunk of a model whose rate is not.
         max_leases: most leased chunks at a time; the other three bound them by tenant, model and job.
-        max_attempts: after so many expired or failed leases of one chunk its job fails.
+        max_attempts: after so many failed leases of a chunk its job fails, after so many expired ones it is suspected.
+        max_condemned_rows: a job with more rows that kill engines fails.
         urgent_slack: a job is urgent once its slack is below this share of its window (theta).
         urgent_weight, standard_weight, flex_weight: shares of the service classes.
         owed_seconds: engine-seconds that another tenant may be owed before a worker leaves its model (Q), for a model
@@ -34,6 +35,7 @@ class Limits:
     max_leases_per_model: int = 32
     max_leases_per_job: int = 16
     max_attempts: int = 5
+    max_condemned_rows: int = 20
     urgent_slack: float = 0.1
     urgent_weight: float = 4.0
     standard_weight: float = 2.0

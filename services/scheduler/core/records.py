@@ -27,6 +27,15 @@ UNCOUNTED = frozenset({ledger_pb2.REQUEUE_REASON_RELEASED, ledger_pb2.REQUEUE_RE
 """A lease that ends so is no failed attempt."""
 
 
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """How a lease ends undone. `fatal_reason` says that another attempt cannot help."""
+
+    reason: "ledger_pb2.RequeueReason.ValueType"
+    message: str = ""
+    fatal_reason: str = ""
+
+
 class LeaseKind(Enum):
     """What a lease is for."""
 
@@ -102,9 +111,13 @@ class Chunk:
 
     Attributes:
         done: set of the rows that have a result.
-        failures: leases that expired or failed; a lease given back in order does not count.
+        failures: leases that expired or failed; a lease given back in order does not count, and neither does a death.
         fence: the live lease; 0 while the chunk waits.
         ready_at_ns: the chunk is not leased before.
+        suspect: an engine died with it inside: it runs alone.
+        deaths: engines that died with it inside.
+        deaths_alone: those of them in which nothing else was, since the chunk has had this size.
+        condemned: set of the rows that are not to be run again.
     """
 
     start: int
@@ -113,6 +126,15 @@ class Chunk:
     failures: int = 0
     fence: int = 0
     ready_at_ns: int = 0
+    suspect: bool = False
+    deaths: int = 0
+    deaths_alone: int = 0
+    condemned: int = 0
+
+    @property
+    def attempt(self) -> int:
+        """Number of its next lease, not counting those that were given back."""
+        return self.failures + self.deaths + 1
 
     @property
     def missing(self) -> int:
@@ -132,6 +154,7 @@ class Lease:
     Attributes:
         charged: virtual tokens that the tenant's account bears for rows without a result.
         price: virtual tokens for a thousand actual ones.
+        alone: a suspect, with nothing beside it in the engine.
     """
 
     fence: int
@@ -142,6 +165,7 @@ class Lease:
     chunk_start: int = 0
     charged: int = 0
     price: int = 1000
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +279,7 @@ class Job:
         first_fence: the job's first lease; 0 before it.
         pause: why it is paused; None unless it is.
         stopping: how it is being stopped; None before, and once `ending` says so.
+        condemned_rows: rows that are not to be run again because they killed engines.
     """
 
     spec: records_pb2.JobSpec
@@ -295,6 +320,7 @@ class Job:
     pinned_digest: str = ""
     pause: Pause | None = None
     stopping: Stopping | None = None
+    condemned_rows: int = 0
 
     @property
     def deadline_ns(self) -> int:

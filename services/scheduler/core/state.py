@@ -47,14 +47,14 @@ class State:
 
     Attributes:
         sequence: last event applied.
-        time_ns: time of that event.
+        time_ns: time of that event, or the later one to which `pass_time` let the clock go on.
         jobs: by name.
         requests: job name by (tenant, request id).
         names: job names by (tenant, state), rising.
         counts: jobs by (tenant, model, state).
         segments: input segments by job, by start.
         chunks: chunks that miss results, by job and start; before a job ends early also what was never cut.
-        waiting: starts of requeued chunks by job, rising.
+        waiting: starts of requeued chunks that may be leased, by job, rising.
         parts: result parts by job in commit order.
         part_of: every part ever committed.
         leases: live leases by fence.
@@ -169,6 +169,30 @@ class State:
         if job.seal is None or not job.open or job.pause is not None:
             return False
         return job.next_cut < job.seal.row_count or bool(self.waiting.get(job.name))
+
+    def pass_time(self, now_ns: int) -> None:
+        """Let the clock go on: chunks whose wait is over may be leased. Later events have no earlier time."""
+        self.time_ns = max(self.time_ns, now_ns)
+        for job, start in self.agenda.chunks.all_due(self.time_ns):
+            insort(self.waiting.setdefault(job, []), start)
+            self.put(self.jobs[job])
+
+    def put_back(self, job: str, chunk: Chunk) -> None:
+        """Let a chunk wait until it may be leased; `put` the job afterwards."""
+        if chunk.ready_at_ns > self.time_ns:
+            self.agenda.chunks.set((job, chunk.start), chunk.ready_at_ns)
+        else:
+            insort(self.waiting.setdefault(job, []), chunk.start)
+
+    def forget_waiting(self, job: str, chunk: Chunk) -> None:
+        """Take a chunk from where it waits; `put` the job afterwards."""
+        self.agenda.chunks.set((job, chunk.start), None)
+        waiting = self.waiting.get(job, [])
+        position = bisect_left(waiting, chunk.start)
+        if position < len(waiting) and waiting[position] == chunk.start:
+            del waiting[position]
+            if not waiting:
+                del self.waiting[job]
 
     def add_lease(self, lease: Lease) -> None:
         """Make `lease` live."""

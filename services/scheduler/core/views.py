@@ -180,6 +180,9 @@ def _describe_chunk(state: State, message: scheduler_service_pb2.Lease, lease: L
     message.chunk_start = chunk.start
     message.chunk_rows = chunk.rows
     message.done_bitmap = rowset.to_bytes(chunk.done, chunk.rows)
+    message.alone = lease.alone
+    if chunk.condemned:
+        message.condemned_bitmap = rowset.to_bytes(chunk.condemned, chunk.rows)
     segments = covering_segments(state, lease.job, chunk.start, chunk.rows)
     message.segments.extend(segment_message(segment) for segment in segments)
 
