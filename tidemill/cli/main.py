@@ -53,6 +53,7 @@ def _register() -> None:
         doctor,
         jobs,
         keys,
+        ledger,
         metrics,
         models,
         outlook,
@@ -84,6 +85,7 @@ def _register() -> None:
     app.command("version")(version.version)
     app.add_typer(keys.app, name="keys")
     app.add_typer(models.app, name="models")
+    app.add_typer(ledger.app, name="ledger")
     app.add_typer(admin.app, name="admin")
 
 

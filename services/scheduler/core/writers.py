@@ -17,7 +17,9 @@ def open_writer(state: State, name: str) -> Events:
         TidemillError: JOB_NOT_FOUND or JOB_NOT_RECEIVING.
     """
     job = find_receiving(state, name)
-    opened = ledger_pb2.WriterOpened(job=job.name, writer_epoch=job.writer_epoch + 1)
+    # Behind a restore also above every epoch that the lost tail gave out, and that a writer may still hold.
+    epoch = max(job.writer_epoch, state.fence_base) + 1
+    opened = ledger_pb2.WriterOpened(job=job.name, writer_epoch=epoch)
     return [ledger_pb2.LedgerEvent(writer_opened=opened)]
 
 

@@ -31,9 +31,9 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE TABLE IF NOT EXISTS damaged (found_epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, record BLOB, why TEXT);
 """
 
-_READ = "SELECT sequence, epoch, record, crc32c FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+READ = "SELECT sequence, epoch, record, crc32c FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
 
-_Row = tuple[int, int, bytes, int]
+Row = tuple[int, int, bytes, int]
 
 
 class SqliteLedger:
@@ -88,16 +88,16 @@ class SqliteLedger:
 
     def _index(self, db: sqlite3.Connection) -> None:
         after = 0
-        while rows := db.execute(_READ, (after, READ_BATCH)).fetchall():
+        while rows := db.execute(READ, (after, READ_BATCH)).fetchall():
             # A damaged record is found by the replay, which names it.
-            keeping.index(db, [ledger_pb2.LedgerEvent.FromString(row[2]) for row in rows if not _damage(row)])
+            keeping.index(db, [ledger_pb2.LedgerEvent.FromString(row[2]) for row in rows if not damage_of(row)])
             after = rows[-1][0]
 
     def _set_aside_damaged_tail(self, db: sqlite3.Connection, epoch: int) -> str:
-        row: _Row | None = db.execute(
+        row: Row | None = db.execute(
             "SELECT sequence, epoch, record, crc32c FROM events ORDER BY sequence DESC LIMIT 1"
         ).fetchone()
-        if row is None or not (why := _damage(row)):
+        if row is None or not (why := damage_of(row)):
             return ""
         db.execute("INSERT INTO damaged VALUES (?, ?, ?, ?)", (epoch, row[0], row[2], why))
         db.execute("DELETE FROM events WHERE sequence = ?", (row[0],))
@@ -145,15 +145,15 @@ class SqliteLedger:
     def read(self, after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
         """At most `limit` events above `after`, each checked."""
         try:
-            rows: list[_Row] = self._database().execute(_READ, (after, limit)).fetchall()
+            rows: list[Row] = self._database().execute(READ, (after, limit)).fetchall()
         except sqlite3.DatabaseError as exc:
             raise self._corrupt(f"SQLite cannot read the records after {after} ({exc})") from exc
         return [self._checked(row, sequence) for sequence, row in enumerate(rows, after + 1)]
 
-    def _checked(self, row: _Row, sequence: int) -> ledger_pb2.LedgerEvent:
+    def _checked(self, row: Row, sequence: int) -> ledger_pb2.LedgerEvent:
         if row[0] != sequence:
             raise self._corrupt(f"record {sequence} is missing")
-        if why := _damage(row):
+        if why := damage_of(row):
             raise self._corrupt(f"record {sequence} is damaged ({why})")
         return ledger_pb2.LedgerEvent.FromString(row[2])
 
@@ -272,7 +272,7 @@ def _check_owner(db: sqlite3.Connection, epoch: int) -> None:
         raise fenced(f"epoch {epoch} was followed by {current}")
 
 
-def _row(event: ledger_pb2.LedgerEvent) -> _Row:
+def _row(event: ledger_pb2.LedgerEvent) -> Row:
     record = event.SerializeToString()
     return event.sequence, event.epoch, record, _checksum(event.sequence, event.epoch, record)
 
@@ -281,7 +281,7 @@ def _checksum(sequence: int, epoch: int, record: bytes) -> int:
     return google_crc32c.value(sequence.to_bytes(8, "big") + epoch.to_bytes(8, "big") + record)
 
 
-def _damage(row: _Row) -> str:
+def damage_of(row: Row) -> str:
     """What is wrong with a stored record; empty when nothing is."""
     sequence, epoch, record, crc32c = row
     return "" if _checksum(sequence, epoch, record) == crc32c else "its checksum does not match"

@@ -1,0 +1,1 @@
+"""`python -m services.scheduler.ledger_tool`: back up, restore and inspect a ledger; what `tidemill ledger` runs."""
