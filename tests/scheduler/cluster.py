@@ -16,6 +16,7 @@ from tidemill.channel import call, open_channel
 from tidemill.errors import TidemillError
 from tidemill.internal.v1 import scheduler_service_pb2_grpc
 from tidemill.leaders import SCHEDULER, open_leader_channel
+from tidemill.status import STATUS_OF
 
 DEADLINE = 60.0
 """Longest wait for a takeover here, in seconds: the machine may be busy. What it took is printed."""
@@ -114,11 +115,14 @@ class Caller:
             try:
                 return await self.once(method, request)
             except TidemillError as error:
-                if error.retry_after is None and error.reason not in PASSING:
-                    raise
-                if time.monotonic() > end:
+                if not passes(error) or time.monotonic() > end:
                     raise
             await asyncio.sleep(0.05)
 
 
-PASSING = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "NOT_LEADER", "CANCELLED", "LEDGER_FENCED"})
+def passes(error: TidemillError) -> bool:
+    """Whether the same call may succeed later; it may also have been carried out."""
+    return STATUS_OF[error.reason] in _PASSING
+
+
+_PASSING = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})

@@ -32,8 +32,10 @@ class SchedulerProcess:
         self.address = ""
         self.http_address = ""
 
-    async def start(self) -> None:
-        """Start and wait until it serves."""
+    async def start(self, *, same_address: bool = False) -> None:
+        """Start and wait until it serves; with `same_address`, where it did before."""
+        if same_address:
+            self._environment["TIDEMILL_SCHEDULER_ADDRESS"] = self.address
         self._ready_file.unlink(missing_ok=True)
         process = await self._spawn()
         self._process = process
