@@ -125,3 +125,12 @@ def test_keys_say_whether_they_are_admin_keys(run: Run, tmp_path: Path, monkeypa
     run("keys", "create", "--tenant", "b", "--file", file)
     assert [item["admin"] for item in json.loads(run("keys", "list", "--file", file, "--json").stdout)] == [True, False]
     assert "yes" in run("keys", "list", "--file", file).stdout
+
+
+def test_explain(run: Run, waiting: str) -> None:
+    run("pause", waiting)
+    told = run("explain", waiting)
+    assert told.exit_code == 0, told.stderr
+    assert "waits for            paused" in told.stdout
+    assert "to change it" in told.stdout
+    assert json.loads(run("explain", waiting, "--json").stdout)["cause"] == "WAIT_CAUSE_PAUSED"

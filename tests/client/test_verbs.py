@@ -10,7 +10,7 @@ import pytest
 from tests.client.service import Service
 from tidemill.client import Client, JobHandle, state_name
 from tidemill.errors import Reason, TidemillError
-from tidemill.v1 import job_pb2
+from tidemill.v1 import job_pb2, job_service_pb2
 
 
 def refused(act: Callable[[], Any]) -> TidemillError:
@@ -90,3 +90,12 @@ def test_the_operator_changes_models(service: Service, client: Client) -> None:
         assert not operator.admin.undrain(model).drained
         assert operator.admin.pin(model).pinned
         assert not operator.admin.unpin(model).pinned
+
+
+def test_a_job_explains_itself(service: Service, client: Client) -> None:
+    job = waiting(service, client)
+    job.pause()
+    paused = job.explain()
+    assert paused.cause == job_service_pb2.WAIT_CAUSE_PAUSED
+    assert paused.job.name == job.name
+    assert paused.remedies

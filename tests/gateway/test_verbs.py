@@ -192,6 +192,33 @@ async def test_a_deadline_that_cannot_hold_is_refused_or_accepted_at_risk(
     await client.cancel(risky.name)
 
 
+async def explain(client: GatewayClient, name: str) -> job_service_pb2.ExplainJobResponse:
+    return await client.unary(client.jobs.ExplainJob, pb.ExplainJobRequest(name=name))
+
+
+async def test_a_job_says_what_it_waits_for(client: GatewayClient, worker: FakeWorker) -> None:
+    job = await client.create(worker.model)
+    receiving = await explain(client, job.name)
+    assert (receiving.cause, receiving.job) == (pb.WAIT_CAUSE_ROWS, await client.get(job.name))
+    await client.fill(job.name, prompts(0, 60))
+    await client.seal(job.name, 60)
+    await pause(client, job.name)
+    paused = await explain(client, job.name)
+    assert paused.cause == pb.WAIT_CAUSE_PAUSED
+    assert paused.message
+    assert paused.remedies
+    await resume(client, job.name)
+    held = await worker.chunks(job.name)
+    running = await explain(client, job.name)
+    assert (running.cause, running.chunks_leased) == (pb.WAIT_CAUSE_UNSPECIFIED, len(held))
+    for lease in held:
+        await worker.commit(lease, range(lease.chunk_start, lease.chunk_start + lease.chunk_rows))
+    await worker.end(job.name)
+    assert (await explain(client, job.name)).cause == pb.WAIT_CAUSE_UNSPECIFIED
+    with refused("JOB_NOT_FOUND"):
+        await explain(client, MISSING)
+
+
 async def test_quotas_are_told_with_their_figures(thrifty: GatewayClient, worker: FakeWorker) -> None:
     first = await thrifty.create(worker.model)
     with refused("QUOTA_EXCEEDED") as caught:
