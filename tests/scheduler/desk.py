@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.scheduler.core import due, endings, jobs, leasing, parts, views, writers
+from services.scheduler.core import due, endings, jobs, leasing, models, parts, views, writers
 from services.scheduler.core.apply import apply
 from services.scheduler.core.backoff import MAX_BACKOFF_SECONDS
 from services.scheduler.core.codec import tally_message
@@ -114,6 +114,9 @@ class Desk:
     def release(self, lease: pb.Lease, requeue: Requeue = EXPIRED) -> Events:
         self.state.pass_time(self.now_ns)
         return self.record(leasing.release_lease(self.state, lease.spec.name, lease.fence, requeue, self.limits))
+
+    def change_model(self, request: pb.ChangeModelRequest, offered: bool = True) -> Events:
+        return self.record(models.change_model(self.state, request, offered))
 
     def cancel(self, job: str) -> Events:
         return self.record(jobs.cancel_job(self.state, job))

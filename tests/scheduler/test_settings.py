@@ -64,6 +64,10 @@ def test_a_redis_ledger_is_named_by_its_address(monkeypatch: pytest.MonkeyPatch)
         {"lease_seconds": 0},
         {"max_leases": 0},
         {"max_attempts": 0},
+        {"chunk_seconds": 0},
+        {"urgent_slack": 1.5},
+        {"owed_seconds": 0},
+        {"admission_headroom": 1},
         {"drain_seconds": -1},
     ],
 )
@@ -76,3 +80,10 @@ def test_quotas_on_chunks_are_caps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_SCHEDULER_QUOTAS", '{"*": {"chunks": 9}, "acme": {"chunks": 3}, "free": {"jobs": 1}}')
     limits = SchedulerSettings().limits
     assert [limits.tenant_cap(tenant) for tenant in ("acme", "free", "else")] == [3, 9, 9]
+
+
+@pytest.mark.parametrize("name", ["urgent_weight", "standard_weight", "flex_weight"])
+def test_a_weight_of_zero_is_refused_with_the_reason(name: str):
+    with pytest.raises(ValidationError, match=f"{name}[^*]*would never be served"):
+        settings(**{name: 0})
+    assert getattr(settings(**{name: 0.5}).limits, name) == 0.5

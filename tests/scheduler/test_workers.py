@@ -68,3 +68,17 @@ def test_changes_of_a_report_are_named():
 def test_nonsense_reports_are_refused(worker_id: str, report: records_pb2.ModelReport):
     error = refusal(Workers(15).report, worker_id, [report], 0)
     assert error.reason is Reason.INVALID_ARGUMENT
+
+
+def test_an_offer_says_what_loading_took_and_who_shares_the_work():
+    workers = Workers(15)
+    cold = builders.report("x", COLD)
+    cold.load_seconds = 12.5
+    worker, _ = workers.report("a", [cold, builders.report("y")], 0)
+    workers.report("b", [builders.report("x")], 0)
+    offer = workers.offer(worker, 0)
+    assert (offer.models, offer.load_seconds) == ({"x": COLD, "y": LOADED}, {"x": 12.5})
+    assert offer.engines == {"x": 2, "y": 1}
+    assert workers.offer(worker, 10_000).engines == {"x": 0, "y": 0}
+    cold.load_seconds = -1
+    assert refusal(workers.report, "a", [cold], 0).reason is Reason.INVALID_ARGUMENT
