@@ -4,11 +4,13 @@ A file appears under its key wholly and durably, or not at all: temporary name, 
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -94,6 +96,45 @@ class ObjectStore:
         except OSError as exc:
             raise _failed("delete", key, exc) from exc
 
+    def remove_folder(self, prefix: str) -> int:
+        """Remove every file below `prefix`, unfinished ones too; returns how many there were. Repeating it is OK."""
+        folder = self.path(prefix)
+        try:
+            names = list(_below(folder))
+            if folder.is_dir():
+                shutil.rmtree(folder)
+                _fsync_folder(folder.parent)
+        except OSError as exc:
+            raise _failed("remove", prefix, exc) from exc
+        return len(names)
+
+    def old_files(self, prefix: str, older_than_seconds: float) -> list[str]:
+        """Names of the files below `prefix`, unfinished ones too, older than that by the store's own clock; sorted."""
+        folder = self.path(prefix)
+        if not folder.is_dir():
+            return []
+        try:
+            ends = _store_time(folder) - older_than_seconds
+            return sorted(f"{prefix}/{name}" for name in _below(folder) if (folder / name).lstat().st_mtime < ends)
+        except OSError as exc:
+            raise _failed("list", prefix, exc) from exc
+
+    def remove_files(self, prefix: str, names: Iterable[str]) -> int:
+        """Remove files that `old_files` named; returns how many there were. INVALID_ARGUMENT outside of `prefix`."""
+        folder, removed = self.path(prefix), 0
+        for name in names:
+            path = self.root / name
+            if not path.parent.resolve().is_relative_to(folder.resolve()):
+                raise TidemillError(Reason.INVALID_ARGUMENT, f"{name[:200]!r} does not lie below {prefix}")
+            try:
+                path.unlink()
+                removed += 1
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise _failed("remove", name, exc) from exc
+        return removed
+
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys of the files directly below folder `prefix`, sorted; none when there is no such folder."""
         folder = self.path(prefix)
@@ -118,6 +159,31 @@ def open_store(uri: str) -> ObjectStore:
     except OSError as exc:
         raise _failed("create", uri, exc) from exc
     return ObjectStore(root)
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Paths of all files in a folder and below, relative to it; links are not followed."""
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "the folder is a symbolic link", str(folder))
+    for path, _, names in os.walk(folder, onerror=_raise):
+        for name in names:
+            yield str((Path(path) / name).relative_to(folder))
+
+
+def _raise(exc: OSError) -> None:
+    # A folder that another process removed meanwhile holds nothing.
+    if not isinstance(exc, FileNotFoundError):
+        raise exc
+
+
+def _store_time(folder: Path) -> float:
+    """Now, by the clock that dates the files: over a network that is not this machine's."""
+    probe = folder / f".clock.{secrets.token_hex(8)}"
+    probe.touch(exist_ok=False)
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()
 
 
 def _checked(key: str) -> str:

@@ -1,20 +1,20 @@
 """Keeps engines warm: one named Ray actor a model, loaded on demand, unloaded when idle, replaced when dead."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from services.inference import metrics, orphans, reports
+from services.inference import metrics, reports
 from services.inference.actor import EngineActor
 from services.inference.engine_config import EngineConfig
 from services.inference.gate import Gate
+from services.inference.launch import config_for, end_engine, start_engine
 from services.inference.memory import room_for
 from services.inference.models import Catalog, ModelFiles, ModelUnusableError, engine_build
-from services.inference.rayenv import NAMESPACE
+from services.inference.residency import Wishes, to_evict
 from services.inference.resident import Engine, EngineUnavailableError, ModelSlot, WeightsChangedError
 from services.inference.settings import InferenceSettings
 from services.inference.weights import fingerprint
@@ -29,7 +29,6 @@ log = telemetry.logger(__name__)
 State = model_service_pb2.ModelState
 _MAX_PAUSE_SECONDS = 1200.0
 _DEATHS_IN_A_ROW = 3
-_SHUTDOWN_SECONDS = 10.0
 
 
 class Engines:
@@ -44,7 +43,9 @@ class Engines:
         self._home = home
         self._slots = {model: ModelSlot() for model in catalog.models}
         self._generation = 0
-        self._released = asyncio.Event()
+        self._wishes = Wishes()
+        self._changed = asyncio.Event()
+        self._background: set[asyncio.Task[Any]] = set()
         self._loading = asyncio.Lock()
         self.build = engine_build(settings.engine)
 
@@ -76,18 +77,7 @@ class Engines:
 
     def config(self, files: ModelFiles) -> EngineConfig:
         """How an engine for these files is started."""
-        settings = self._settings
-        return EngineConfig(
-            model=files.model,
-            path=str(files.folder),
-            device=settings.engine,
-            window=files.window,
-            dtype=files.dtype,
-            kv_cache_bytes=settings.kv_bytes,
-            max_num_seqs=settings.max_num_seqs,
-            max_num_batched_tokens=max(settings.max_num_batched_tokens, settings.max_num_seqs),
-            compile=settings.compiled,
-        )
+        return config_for(self._settings, files)
 
     @asynccontextmanager
     async def hold(self, model: str) -> AsyncGenerator[Engine]:
@@ -97,15 +87,21 @@ class Engines:
             EngineUnavailableError: it cannot be loaded.
             WeightsChangedError: its weight files changed since it was loaded.
         """
-        engine = await self._loaded(model)
-        engine.users += 1
+        slot = self._slot(model)
+        slot.waiting += 1
+        try:
+            # Whoever waits may give up; the load goes on, for the next.
+            engine = await asyncio.shield(self._start(self._loaded(model, slot)))
+            engine.users += 1
+        finally:
+            slot.waiting -= 1
         try:
             self._check_weights(model, engine)
             yield engine
         finally:
             engine.users -= 1
             engine.last_used = time.monotonic()
-            self._released.set()
+            self._changed.set()
 
     def proved(self, model: str) -> None:
         """The engine answered rows: its deaths no longer count in a row."""
@@ -127,6 +123,19 @@ class Engines:
             if slot.deaths >= _DEATHS_IN_A_ROW:
                 self._fail(model, f"the engine died {slot.deaths} times in a row, last: {message}")
 
+    def wish(self, wishes: Wishes) -> None:
+        """Load what is pinned and unload what is drained, behind the caller's back; repeated about every second."""
+        if wishes != self._wishes:
+            log.info("models wished", pinned=sorted(wishes.pinned), drained=sorted(wishes.drained))
+            self._wishes = wishes
+            self._changed.set()
+        for model in wishes.to_load(self._slots):
+            # Told apart from COLD at once, so that the next wish does not start a second load.
+            self._slots[model].state = State.MODEL_STATE_LOADING
+            self._start(self._loaded(model, self._slots[model]))
+        for model in wishes.to_unload(self._slots):
+            self._start(self._unload(model))
+
     async def watch(self) -> None:
         """Probe engines and unload idle ones, for ever."""
         while True:
@@ -135,12 +144,14 @@ class Engines:
 
     async def close(self) -> None:
         """Unload all engines."""
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         for slot in self._slots.values():
             async with slot.lock:
                 await self._end(slot, orderly=True)
 
-    async def _loaded(self, model: str) -> Engine:
-        slot = self._slot(model)
+    async def _loaded(self, model: str, slot: ModelSlot) -> Engine:
         async with slot.lock:
             self._end_pauses()
             if slot.state == State.MODEL_STATE_FAILED:
@@ -164,7 +175,8 @@ class Engines:
             slot.files = await self.ready_files(model)
             async with self._loading:
                 await self._make_room(slot.files)
-                slot.engine = self._start_actor(slot.files)
+                self._generation += 1
+                slot.engine = start_engine(self._actor_class, self._settings, slot.files, self._generation, self.build)
                 await asyncio.wait_for(slot.engine.actor.load.remote(), self._settings.load_seconds)
         except Exception as exc:  # noqa: BLE001 - vLLM raises anything; its words are the model's state
             await self._end(slot, orderly=False)
@@ -173,55 +185,43 @@ class Engines:
         slot.state, slot.message, slot.pause_seconds = State.MODEL_STATE_LOADED, "", 0.0
         slot.load_seconds = time.monotonic() - start
         metrics.LOAD_SECONDS.labels(model).observe(slot.load_seconds)
-        metrics.ENGINES.set(sum(item.engine is not None for item in self._slots.values()))
+        metrics.ENGINES.set(self._resident)
         log.info("engine loaded", model=model, seconds=round(slot.load_seconds, 3), digest=slot.files.digest)
-
-    def _start_actor(self, files: ModelFiles) -> Engine:
-        import ray
-
-        self._generation += 1
-        name = f"engine-{self._generation}-{files.digest[:12]}"
-        gpus = 1 if self._settings.engine == "gpu" else 0
-        actor_class: Any = ray.remote(self._actor_class)
-        actor = actor_class.options(
-            name=name, namespace=NAMESPACE, num_cpus=0, num_gpus=gpus, max_concurrency=1000, max_restarts=0
-        ).remote(self.config(files))
-        return Engine(actor, name, files, self.build)
 
     async def _make_room(self, files: ModelFiles) -> None:
         """Unload idle engines, the least recently used first, until the new one fits."""
-        while not room_for(files, self._settings, sum(slot.engine is not None for slot in self._slots.values())):
-            idle = [slot for slot in self._slots.values() if slot.engine and not slot.engine.users]
-            if idle:
-                await self._unload(min(idle, key=lambda slot: slot.engine.last_used if slot.engine else 0.0))
-            elif any(slot.engine for slot in self._slots.values()):
-                self._released.clear()
-                await self._released.wait()
+        while not room_for(files, self._settings, self._resident):
+            if evicted := to_evict(self._slots, self._wishes):
+                await self._unload(evicted)
             else:
-                raise ModelUnusableError("the machine has too little free memory for the model, with no engine loaded")
+                self._changed.clear()
+                await self._changed.wait()
 
-    async def _unload(self, slot: ModelSlot) -> None:
+    @property
+    def _resident(self) -> int:
+        return sum(slot.engine is not None for slot in self._slots.values())
+
+    async def _unload(self, model: str) -> None:
+        slot = self._slots[model]
         async with slot.lock:
-            if slot.engine and not slot.engine.users:
-                log.info("engine unload", model=slot.engine.files.model)
+            if slot.idle:
+                log.info("engine unload", model=model)
                 await self._end(slot, orderly=True)
                 slot.state = State.MODEL_STATE_COLD
 
     async def _end(self, slot: ModelSlot, *, orderly: bool) -> None:
-        """End the engine's actor and all its processes."""
-        import ray
-        from ray.exceptions import RayError
-
         engine, slot.engine = slot.engine, None
-        if engine is None:
-            return
-        if orderly:
-            with contextlib.suppress(TimeoutError, RayError):
-                await asyncio.wait_for(engine.actor.shutdown.remote(), _SHUTDOWN_SECONDS)
-        ray.kill(engine.actor, no_restart=True)
-        # The engine core is a process of its own that outlives a killed actor.
-        await asyncio.to_thread(orphans.reap, self._home)
-        metrics.ENGINES.set(sum(item.engine is not None for item in self._slots.values()))
+        if engine is not None:
+            await end_engine(engine, self._home, orderly=orderly)
+            metrics.ENGINES.set(self._resident)
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Work that outlives whoever asked for it; its failure is in the model's report."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return task
 
     async def _check(self, model: str) -> None:
         slot = self._slots[model]
@@ -229,8 +229,8 @@ class Engines:
         if engine is None or slot.state != State.MODEL_STATE_LOADED:
             return
         ttl, idle = self._settings.idle_ttl_seconds, time.monotonic() - engine.last_used
-        if ttl and not engine.users and idle > ttl:
-            await self._unload(slot)
+        if ttl and slot.idle and idle > ttl and model not in self._wishes.pinned:
+            await self._unload(model)
             return
         await self.probe(model, engine)
 

@@ -79,6 +79,10 @@ class SchedulerLink:
         """Make the job terminal; repeated likewise."""
         return await self._persist(self._stub.FinishJob, request, void)
 
+    async def finish_cleanup(self, request: pb.FinishCleanupRequest, void: asyncio.Event) -> None:
+        """End a cleanup task; repeated likewise."""
+        await self._persist(self._stub.FinishCleanup, request, void)
+
     async def release(self, request: pb.ReleaseLeaseRequest) -> None:
         """Give a lease back, with one try: it expires by itself when the scheduler is away."""
         try:

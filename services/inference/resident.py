@@ -42,7 +42,7 @@ class Engine:
 
 @dataclass
 class ModelSlot:
-    """What is known of a model, and its engine."""
+    """What is known of a model, and its engine. `waiting` counts leases that wait for the engine to load."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gate: Gate = field(default_factory=Gate)
@@ -54,3 +54,14 @@ class ModelSlot:
     retry_at: float = 0.0
     pause_seconds: float = 0.0
     deaths: int = 0
+    waiting: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """It has an engine that no lease holds or is about to hold."""
+        return self.engine is not None and not self.engine.users and not self.waiting
+
+    @property
+    def quiet(self) -> bool:
+        """No chunk is in, or on its way in."""
+        return not self.gate.inside and not self.gate.waiting

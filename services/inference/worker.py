@@ -10,11 +10,13 @@ from opentelemetry.trace import Status, StatusCode
 from services.inference import metrics
 from services.inference.blame import EngineFailedError
 from services.inference.chunk_task import ChunkTask, IncompleteError
+from services.inference.cleanup import CleanupTask
 from services.inference.engines import Engines
 from services.inference.finalise import FinaliseTask
 from services.inference.held import HeldLease
 from services.inference.link import LeaseVoidError, SchedulerLink
 from services.inference.releases import IN_ORDER, Release, release_for
+from services.inference.residency import Wishes
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import InferenceSettings
 from tidemill import telemetry
@@ -134,6 +136,7 @@ class Worker:
 
     def _heed(self, answer: pb.ExtendLeasesResponse) -> None:
         """End what the scheduler takes back: now, or once what has finished is committed."""
+        self._engines.wish(Wishes.of(answer.pinned_models, answer.drained_models))
         for key in answer.void:
             if held := self._held.get((key.job, key.fence)):
                 log.info("lease void", job=key.job, fence=key.fence)
@@ -194,6 +197,9 @@ class Worker:
             files = self._engines.files(held.model)
             template = files.template_digest if files else ""
             await FinaliseTask(held, self._store, self._link, template).run()
+            return
+        if held.lease.kind == pb.LEASE_KIND_CLEANUP:
+            await CleanupTask(held, self._store, self._link).run()
             return
         task = ChunkTask(
             held=held,

@@ -42,6 +42,8 @@ class FakeScheduler:
         self._segments = segments
         self.committed: list[records_pb2.PartRef] = []
         self.finished: list[pb.FinishJobRequest] = []
+        self.busy_seconds: list[float] = []
+        self.cleaned: list[pb.FinishCleanupRequest] = []
         self.refuse: list[TidemillError] = []
 
     async def segments(self, job: str, void: asyncio.Event) -> list[records_pb2.SegmentRef]:
@@ -59,11 +61,15 @@ class FakeScheduler:
         if taken & int.from_bytes(request.part.row_bitmap, "little"):
             raise TidemillError(Reason.PART_CONFLICT, "a row has a result already")
         self.committed.append(request.part)
+        self.busy_seconds.append(request.busy_seconds)
         return pb.CommitPartResponse()
 
     async def finish(self, request: pb.FinishJobRequest, void: asyncio.Event) -> records_pb2.JobRecord:
         self.finished.append(request)
         return records_pb2.JobRecord()
+
+    async def finish_cleanup(self, request: pb.FinishCleanupRequest, void: asyncio.Event) -> None:
+        self.cleaned.append(request)
 
 
 def _same(left: records_pb2.PartRef, right: records_pb2.PartRef) -> bool:

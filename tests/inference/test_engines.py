@@ -16,6 +16,7 @@ from services.inference.engines import Engines
 from services.inference.environment import prepare_environment
 from services.inference.models import Catalog
 from services.inference.rayenv import start_ray, stop_ray
+from services.inference.residency import Wishes
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import InferenceSettings, ModelSource
 from services.inference.weights import WeightDigests
@@ -157,6 +158,49 @@ async def test_idle_engines_are_unloaded(tmp_path: Path) -> None:
             assert not await until(lambda: made.states()["one"] != "LOADED", 1.0)
         assert await until(lambda: made.states()["one"] == "COLD")
         watch.cancel()
+
+
+async def test_pinned_models_are_loaded_and_stay(tmp_path: Path) -> None:
+    async with fleet(tmp_path, max_engines=2, probe_seconds=0.1, idle_ttl_seconds=0.3) as made:
+        watch = asyncio.create_task(made.engines.watch())
+        for _ in range(3):
+            made.engines.wish(Wishes.of(["one", "elsewhere"], []))
+        assert made.states()["one"] == "LOADING"
+        assert await until(lambda: made.states()["one"] == "LOADED")
+        assert made.engines.reports()[0].load_seconds > 0
+        await made.touch("two")
+        await made.touch("three")
+        assert made.states()["two"] == "COLD", "the idle one that is not pinned made room"
+        assert await until(lambda: made.states() == {"one": "LOADED", "two": "COLD", "three": "COLD"})
+        assert not await until(lambda: made.states()["one"] != "LOADED", 0.6), "nor is it unloaded when idle"
+        watch.cancel()
+
+
+async def test_without_room_beside_the_pinned_the_load_fails_and_says_why(tmp_path: Path) -> None:
+    async with fleet(tmp_path, max_engines=1) as made:
+        made.engines.wish(Wishes.of(["one"], []))
+        assert await until(lambda: made.states()["one"] == "LOADED")
+        with pytest.raises(EngineUnavailableError, match=r"pinned models one: unpin one, raise TIDEMILL_INFERENCE_MAX"):
+            await made.touch("two")
+
+
+async def test_a_drained_model_is_unloaded_once_its_chunks_are_done(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as made:
+        async with made.engines.gate("one").enter(alone=False), made.engines.hold("one"):
+            made.engines.wish(Wishes.of(["one"], ["one"]))
+            assert not await until(lambda: made.states()["one"] != "LOADED", 0.5)
+        made.engines.wish(Wishes.of(["one"], ["one"]))
+        assert await until(lambda: made.states()["one"] == "COLD")
+
+
+async def test_whoever_gives_up_waiting_leaves_the_load_to_the_next(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as made:
+        first = asyncio.create_task(made.touch("one"))
+        assert await until(lambda: made.states()["one"] == "LOADING")
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await until(lambda: made.states()["one"] == "LOADED")
 
 
 async def test_changed_weights_are_not_served(tmp_path: Path) -> None:

@@ -90,3 +90,55 @@ def test_a_store_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TidemillError) as caught:
         open_store((tmp_path / "file" / "store").as_uri())
     assert caught.value.reason is Reason.STORE_FAILED
+
+
+def test_a_folder_goes_with_all_that_is_in_it(store: ObjectStore, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    for key in ("jobs/a/1/input/x", "jobs/a/1/output/y", "jobs/a/12/input/x"):
+        store.put(key, b"data")
+    (store.root / "jobs/a/1/output/.z.parquet.0123").touch()
+    (store.root / "jobs/a/1/link").symlink_to(outside)
+    assert store.remove_folder("jobs/a/1") == 3
+    assert store.remove_folder("jobs/a/1") == 0
+    assert not (store.root / "jobs/a/1").exists()
+    assert store.exists("jobs/a/12/input/x")
+    assert (outside / "kept").exists()
+
+
+def test_a_folder_that_is_a_link_is_not_followed(store: ObjectStore, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    (store.root / "jobs").mkdir()
+    (store.root / "jobs/a").symlink_to(outside)
+    with pytest.raises(TidemillError, match="symbolic link"):
+        store.remove_folder("jobs/a")
+    with pytest.raises(TidemillError, match="symbolic link"):
+        store.old_files("jobs/a", 0)
+    assert (outside / "kept").exists()
+
+
+def test_old_files_are_told_by_the_clock_of_the_store(store: ObjectStore) -> None:
+    for name in ("old", "young", "sub/old"):
+        store.put(f"jobs/a/{name}", b"data")
+    unfinished = store.root / "jobs/a/.x.parquet.0123"
+    unfinished.touch()
+    now = store.path("jobs/a/young").stat().st_mtime
+    for path in (store.path("jobs/a/old"), store.path("jobs/a/sub/old"), unfinished):
+        os.utime(path, (now - 7200, now - 7200))
+    assert store.old_files("jobs/a", 3600) == ["jobs/a/.x.parquet.0123", "jobs/a/old", "jobs/a/sub/old"]
+    assert store.old_files("jobs/none", 3600) == []
+    assert store.remove_files("jobs/a", [*store.old_files("jobs/a", 3600), "jobs/a/gone"]) == 3
+    assert [path.name for path in sorted((store.root / "jobs/a").rglob("*")) if path.is_file()] == ["young"]
+
+
+@pytest.mark.parametrize("name", ["jobs/b/x", "jobs/a/../b/x", "/jobs/a/x", "jobs/ab", "jobs/a/link/x"])
+def test_files_outside_of_the_folder_are_not_removed(store: ObjectStore, name: str) -> None:
+    store.put("jobs/b/x", b"data")
+    store.put("jobs/a/y", b"data")
+    (store.root / "jobs/a/link").symlink_to(store.root / "jobs/b")
+    with pytest.raises(TidemillError, match="does not lie below"):
+        store.remove_files("jobs/a", [name])
+    assert store.exists("jobs/b/x")
