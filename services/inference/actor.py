@@ -27,6 +27,9 @@ _REMEMBERED_ABORTS = 1024
 _LOOK_SECONDS = 0.1
 
 
+_Outcomes = set[asyncio.Task[Outcome | None]]
+
+
 class EngineLostError(RuntimeError):
     """The engine died under its rows: they have no outcome and must run again."""
 
@@ -58,19 +61,18 @@ class EngineActor:
     async def generate(self, call: Call, rows: list[EngineRow]) -> AsyncIterator[list[Outcome]]:
         """Outcomes as they come, about once a second; aborted rows have none.
 
-        A row that cannot run is a Refusal and disturbs no other. Raises EngineLostError when the engine is dead.
+        A row that cannot run is a Refusal and disturbs no other. Raises EngineLostError when the engine is dead, behind
+        the outcomes of rows that had finished.
         """
-        tasks = {asyncio.ensure_future(self._outcome(call, row)) for row in rows}
-        finished: list[Outcome] = []
+        tasks = {asyncio.create_task(self._outcome(call, row)) for row in rows}
         try:
             while tasks:
-                flush_at = time.monotonic() + _FLUSH_SECONDS
-                while tasks and (left := flush_at - time.monotonic()) > 0:
-                    done, tasks = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                    finished += [outcome for task in done if (outcome := task.result())]
-                if finished:
+                done, tasks = await _first(tasks, _FLUSH_SECONDS)
+                faults = [fault for task in done if (fault := task.exception())]
+                if finished := [outcome for task in done if not task.exception() and (outcome := task.result())]:
                     yield finished
-                    finished = []
+                if faults:
+                    raise faults[0]
         finally:
             for task in tasks:
                 task.cancel()
@@ -175,6 +177,17 @@ class EngineActor:
                 """Nothing to say."""
 
         return StepCounter
+
+
+async def _first(tasks: _Outcomes, seconds: float) -> tuple[_Outcomes, _Outcomes]:
+    """Those that end within so many seconds, or until one fails, and the others."""
+    flush_at, done, pending = time.monotonic() + seconds, _Outcomes(), tasks
+    while pending and (left := flush_at - time.monotonic()) > 0:
+        ended, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        done |= ended
+        if any(task.exception() for task in ended):
+            break
+    return done, pending
 
 
 def _answer_of(final: Any) -> Answer:

@@ -30,17 +30,18 @@ class BusyMeter:
         """A chunk's rows go in; `leave` of what is returned ends that."""
         self._advance()
         self._inside += 1
-        return Stay(self)
+        return Stay(self, self._share)
 
     def share(self) -> float:
         """Seconds that a chunk inside since the beginning would have gathered."""
         self._advance()
         return self._share
 
-    def left(self) -> None:
-        """A chunk's rows are out; called by its stay."""
+    def left(self) -> float:
+        """A chunk's rows are out; `share` at that moment. Called by its stay."""
         self._advance()
         self._inside -= 1
+        return self._share
 
     def _advance(self) -> None:
         now = self._clock()
@@ -54,27 +55,25 @@ class BusyMeter:
 class Stay:
     """A chunk inside an engine, and its part of the engine's time."""
 
-    def __init__(self, meter: BusyMeter) -> None:
+    def __init__(self, meter: BusyMeter, since: float) -> None:
         self._meter = meter
-        self._since = meter.share()
+        self._since = since
         self._gathered = 0.0
         self._inside = True
 
     def take(self) -> float:
         """Seconds gathered since the last take; also after `leave`."""
-        self._gather()
+        if self._inside:
+            self._gather(self._meter.share())
         taken, self._gathered = self._gathered, 0.0
         return taken
 
     def leave(self) -> None:
         """The chunk's rows are out. Once is enough."""
         if self._inside:
-            self._gather()
             self._inside = False
-            self._meter.left()
+            self._gather(self._meter.left())
 
-    def _gather(self) -> None:
-        if self._inside:
-            share = self._meter.share()
-            self._gathered += share - self._since
-            self._since = share
+    def _gather(self, share: float) -> None:
+        self._gathered += share - self._since
+        self._since = share

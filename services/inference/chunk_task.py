@@ -87,7 +87,8 @@ class ChunkTask:
         async with AsyncExitStack() as stack:
             gate = self.engines.gate(self.held.model)
             await self.held.unless_ended(stack.enter_async_context(gate.enter(alone=self.held.lease.alone)))
-            engine = await stack.enter_async_context(self.engines.hold(self.held.model))
+            hold = self.engines.hold(self.held.model)
+            engine = await self.held.unless_ended(stack.enter_async_context(hold))
             self._check_digest(engine.files)
             call = Call(self.held.group, sampling_values(self.held.lease.spec.sampling))
             processor = SharedProcessor(engine.actor_name, call, self._origin(engine.files, engine.build))

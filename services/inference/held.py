@@ -55,11 +55,6 @@ class HeldLease:
         return f"{names.parse_job(self.job).prefix}/output"
 
     @property
-    def taken(self) -> bool:
-        """The scheduler took it back or is about to: there is nothing to give back."""
-        return self.void.is_set() or self.halted.is_set()
-
-    @property
     def ended(self) -> bool:
         """No more rows are to be run for it."""
         return any(event.is_set() for event in self._ends)

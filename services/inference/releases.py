@@ -37,12 +37,14 @@ class Release:
 
 
 IN_ORDER = Release(False, "the worker stops")
+# The scheduler need not wait for the end of its grace: what had finished is committed.
+_HALTED = Release(False, "the job is being stopped")
 
 
 def release_for(held: HeldLease, exc: Exception) -> Release | None:
-    """How the lease is given back after this failure; None when the scheduler took it back or is about to."""
+    """How the lease is given back after this failure; None when the scheduler took it back already."""
     if isinstance(exc, LeaseVoidError):
-        return IN_ORDER if held.stopping.is_set() and not held.taken else None
+        return _ended(held)
     if isinstance(exc, WeightsChangedError):
         return Release(True, str(exc), _WEIGHTS_CHANGED)
     if isinstance(exc, TidemillError):
@@ -54,3 +56,9 @@ def release_for(held: HeldLease, exc: Exception) -> Release | None:
         died = isinstance(exc, EngineFailedError) and exc.died
         return Release(failed, str(exc), engine_died=failed and died)
     return Release(True, f"{type(exc).__name__}: {exc}")
+
+
+def _ended(held: HeldLease) -> Release | None:
+    if held.void.is_set() or not held.ended:
+        return None
+    return _HALTED if held.halted.is_set() else IN_ORDER

@@ -1,5 +1,7 @@
 """Busy time: what the chunks are given sums to what the engine was busy."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,6 +52,16 @@ def test_time_is_divided_among_those_inside_at_the_moment() -> None:
     now[0] += 50
     assert second.take() == 0.0
     assert meter.busy_seconds == 9.0
+
+
+def test_nothing_is_lost_while_the_clock_runs_on() -> None:
+    ticks = itertools.count()
+    meter = BusyMeter(lambda: float(next(ticks)))
+    first, second = meter.enter(), meter.enter()
+    taken = first.take()
+    first.leave()
+    second.leave()
+    assert taken + first.take() + second.take() == meter.busy_seconds
 
 
 def test_a_clock_that_steps_back_takes_nothing_away() -> None:
