@@ -194,6 +194,8 @@ _FACTORIES: dict[tuple[bool, bool], Any] = {
 
 
 def _wrap_unary(method: str, behavior: Any, traces: bool) -> Any:
+    seconds = _SECONDS.labels(method)
+
     async def handle(request: Any, context: Any) -> Any:
         span = _enter(method, context, traces)
         started = time.monotonic()
@@ -202,7 +204,7 @@ def _wrap_unary(method: str, behavior: Any, traces: bool) -> Any:
         except BaseException as exc:
             await _fail(method, span, context, exc)
             raise
-        _SECONDS.labels(method).observe(time.monotonic() - started)
+        seconds.observe(time.monotonic() - started)
         _leave(method, span, grpc.StatusCode.OK)
         return response
 

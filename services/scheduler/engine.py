@@ -27,6 +27,9 @@ log = telemetry.logger(__name__)
 MAX_GROUP = 512
 """Most commands that share one append: bounds how long the first of them waits."""
 
+COLLECTING_PASSES = 4
+"""A call takes so many passes of the event loop from its socket to the queue: those on their way share the append."""
+
 T = TypeVar("T")
 Events = list[ledger_pb2.LedgerEvent]
 
@@ -158,6 +161,8 @@ class Engine:
     async def _run(self) -> None:
         while not self.stopped.is_set():
             group = [await self._queue.get()]
+            for _ in range(COLLECTING_PASSES):
+                await asyncio.sleep(0)
             while not self._queue.empty() and len(group) < MAX_GROUP:
                 group.append(self._queue.get_nowait())
             await self._serve(group)

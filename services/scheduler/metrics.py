@@ -108,9 +108,11 @@ def _count_part(state: State, committed: ledger_pb2.PartCommitted) -> None:
     labels = (_tenant(job.tenant), _model(job.model))
     tally = committed.part.tally
     for outcome in ("succeeded", "failed", "cancelled", "expired"):
-        ROWS.labels(*labels, outcome).inc(getattr(tally, outcome))
+        if number := getattr(tally, outcome):
+            ROWS.labels(*labels, outcome).inc(number)
     for kind in ("prompt", "output", "cached"):
-        TOKENS.labels(*labels, kind).inc(getattr(tally, f"{kind}_tokens"))
+        if number := getattr(tally, f"{kind}_tokens"):
+            TOKENS.labels(*labels, kind).inc(number)
 
 
 def _time_first_lease(state: State, event: ledger_pb2.LedgerEvent) -> None:

@@ -1,5 +1,6 @@
 """Which workers live and what they can serve. Kept in memory: a restart learns it anew within a second."""
 
+from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from tidemill.v1 import model_service_pb2
 
 MAX_MODELS = 1000
 MAX_ID_BYTES = 256
+SWEEP_SECONDS = 1.0
 MAX_LOAD_SECONDS = 86_400.0
 
 # The best state first: what a client sees of a model that several workers offer.
@@ -38,6 +40,8 @@ class Workers:
     def __init__(self, liveness_seconds: float) -> None:
         self._liveness_seconds = liveness_seconds
         self._workers: dict[str, Worker] = {}
+        self._offering: Counter[str] = Counter()
+        self._swept = 0.0
 
     def report(self, worker_id: str, models: Iterable[records_pb2.ModelReport], now: float) -> tuple[Worker, set[str]]:
         """Note that the worker lives and what it offers, in full; returns it with the models whose report changed.
@@ -60,6 +64,9 @@ class Workers:
         changed = {
             name for name in reports.keys() | worker.models.keys() if reports.get(name) != worker.models.get(name)
         }
+        if changed:
+            self._offering.subtract(worker.models.keys())
+            self._offering.update(reports.keys())
         worker.models = reports
         worker.last_seen = now
         return worker, changed
@@ -81,19 +88,22 @@ class Workers:
             if not worker.polls and now - worker.last_seen > self._liveness_seconds
         ]
         for worker_id in dead:
-            del self._workers[worker_id]
+            self._offering.subtract(self._workers.pop(worker_id).models.keys())
+        self._swept = now
         return list(self._workers.values())
 
     def offer(self, worker: Worker, now: float) -> Offer:
         """What the worker can be given, what loading took it, and how many workers can share each model's work."""
-        live = self.live(now)
+        # This runs for each lease, so it neither looks at every worker nor counts them.
+        if now > self._swept + SWEEP_SECONDS:
+            self.live(now)
         return Offer(
             worker.worker_id,
             models={name: report.state for name, report in worker.models.items()},
             load_seconds={
                 name: report.load_seconds for name, report in worker.models.items() if report.load_seconds > 0
             },
-            engines={name: sum(name in other.models for other in live) for name in worker.models},
+            engines={name: self._offering[name] for name in worker.models},
         )
 
     def offers(self, model: str, now: float) -> bool:

@@ -8,6 +8,7 @@ from services.scheduler.core.fairness import PRICE_UNIT
 from services.scheduler.core.paces import learn
 from services.scheduler.core.records import UNCOUNTED, Chunk, Job, Lease, LeaseKind, Pace, Part
 from services.scheduler.core.state import State
+from services.scheduler.core.successors import changed
 from services.scheduler.core.times import from_timestamp
 from tidemill import rowset
 from tidemill.internal.v1 import ledger_pb2
@@ -39,7 +40,7 @@ def chunk_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
     )
     state.in_flight.shift(job, 1)
     state.put(
-        replace(
+        changed(
             job,
             state=job_pb2.JOB_STATE_RUNNING,
             start_ns=job.start_ns or state.time_ns,
@@ -71,10 +72,10 @@ def part_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
     _mark_done(state, job, part, lease)
     pace = state.paces[job.model] = learn(model_pace(state, job.model), job, part, committed.busy_seconds)
     state.spending.add(job.tenant, part.tally.prompt_tokens + part.tally.output_tokens, state.time_ns)
-    job = replace(job, tally=job.tally + part.tally)
+    job = changed(job, tally=job.tally + part.tally)
     row_tokens, row_tokens_p90 = expected_row_tokens(pace, job)
     state.put(
-        replace(
+        changed(
             job,
             row_tokens=row_tokens,
             row_tokens_p90=row_tokens_p90,
@@ -125,7 +126,7 @@ def chunk_requeued(state: State, event: ledger_pb2.LedgerEvent) -> None:
     state.put_back(job.name, chunk)
     state.drop_lease(requeued.fence)
     state.in_flight.shift(job, -1)
-    state.put(replace(job, leased_rows=job.leased_rows - chunk.missing, revision=event.sequence))
+    state.put(changed(job, leased_rows=job.leased_rows - chunk.missing, revision=event.sequence))
 
 
 def _after(chunk: Chunk, lease: Lease, requeued: ledger_pb2.ChunkRequeued) -> Chunk:

@@ -255,7 +255,7 @@ class Outlook:
     eta_p90_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """A job, without its segments, chunks and parts, which `State` keeps beside it.
 
