@@ -4,23 +4,32 @@ import json
 import sqlite3
 import subprocess
 import sys
+import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.scheduler import snapshot
-from services.scheduler.ledger import SqliteLedger
+from services.scheduler.ledger import RedisLedger, SqliteLedger
+from services.scheduler.ledger.keeping import ArchiveRow
+from services.scheduler.ledger.redis_address import parse
 from services.scheduler.ledger_tool.__main__ import main
 from services.scheduler.ledger_tool.backup import back_up
 from services.scheduler.ledger_tool.folding import fold
 from services.scheduler.ledger_tool.inspection import events_of, look
-from services.scheduler.ledger_tool.restore import FENCE_JUMP, restore
+from services.scheduler.ledger_tool.redis_target import RedisTarget
+from services.scheduler.ledger_tool.restore import FENCE_JUMP, restore, restore_redis
 from services.scheduler.ledger_tool.sqlite_source import SqliteSource
 from tests.scheduler import builders, recount
 from tests.scheduler.desk import Desk
+from tests.scheduler.redis_server import RedisServer
 from tests.scheduler.refusals import refusal
 from tidemill.errors import Reason, TidemillError
+from tidemill.v1 import job_pb2
+
+SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
 
 
 def worked() -> Desk:
@@ -251,3 +260,86 @@ def test_tidemill_ledger_runs_it(path: Path):
     command = [sys.executable, "-m", "tidemill.cli.main", "ledger", "inspect", "--json", f"--ledger=sqlite:///{path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["jobs"] == {"RECEIVING": 1, "RUNNING": 1, "SUCCEEDED": 1}
+
+
+def in_redis(server: RedisServer, desk: Desk, snapshot_at: int | None = None) -> RedisLedger:
+    """The desk's history as a Redis ledger that nobody leads, with a job in its archive."""
+    ledger = RedisLedger(parse(server.url(uuid.uuid4().hex)))
+    epoch = ledger.open("me").epoch
+    ledger.append(epoch, 0, desk.history)
+    ledger.archive_jobs(epoch, [ArchiveRow(builders.job_name(50), "acme", SUCCEEDED, "once", b"blob")])
+    if snapshot_at is not None:
+        partial = Desk()
+        partial.record(desk.history[:snapshot_at])
+        ledger.save_snapshot(epoch, snapshot_at, snapshot.write(partial.state))
+        ledger.compact(epoch, snapshot_at)
+    ledger.release(epoch)
+    return ledger
+
+
+@pytest.mark.parametrize("snapshot_at", [None, 9])
+def test_a_redis_ledger_goes_through_a_file_and_back(redis_server: RedisServer, target: Path, snapshot_at: int | None):
+    desk = worked()
+    ledger = in_redis(redis_server, desk, snapshot_at)
+    option = f"--ledger=redis://127.0.0.1:{redis_server.port}?name={ledger.address.name}"
+    before = ledger.list_completions("acme", 0, 100)
+    assert main(["backup", str(target), option]) == 0
+    assert main(["inspect", option]) == 0
+    assert state_in(target) == recount.restorable(desk.state)
+    (lost,) = desk.lease()
+    ledger.append(1, desk.state.sequence - 1, desk.history[-1:])
+    assert main(["restore", str(target), option]) == 2
+    assert main(["restore", str(target), option, "--force"]) == 0
+    opened = ledger.open("heir")
+    assert opened.last_sequence == desk.state.sequence
+    assert opened.epoch > 1_000_000
+    assert ledger.list_completions("acme", 0, 100) == before
+    assert ledger.archived(builders.job_name(50)) == b"blob"
+    assert ledger.archived_request("acme", "once") == builders.job_name(50)
+    (restored,) = ledger.read(opened.last_sequence - 1, 10)
+    assert restored.ledger_restored.fence_base > lost.fence
+    late = refusal(ledger.append, 1, desk.state.sequence - 1, desk.history[-1:])
+    assert late.reason is Reason.LEDGER_FENCED
+    ledger.close()
+
+
+def test_a_redis_ledger_whose_term_is_renewed_is_not_replaced(redis_server: RedisServer, target: Path, path: Path):
+    write(path, worked()).close()
+    backed_up(path, target)
+    ledger = in_redis(redis_server, worked())
+    epoch = ledger.open("me").epoch
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(0.05):
+            ledger.renew(epoch)
+
+    renewing = threading.Thread(target=renew)
+    renewing.start()
+    try:
+        with pytest.raises(TidemillError, match="in use"):
+            restore_redis(target, ledger.address, force=True, vouched=False, term_seconds=20)
+    finally:
+        done.set()
+        renewing.join()
+    assert ledger.read(0, 1)
+    ledger.close()
+
+
+def test_a_restore_into_redis_that_breaks_off_leaves_what_nobody_opens(redis_server: RedisServer, path: Path):
+    write(path, worked()).close()
+    ledger = RedisLedger(parse(redis_server.url(uuid.uuid4().hex)))
+    half = RedisTarget(ledger.address, vouched=False)
+    source = SqliteSource(path)
+    source.scan_archive = broken
+    with pytest.raises(ConnectionError):
+        half.install(source)
+    assert "being restored" in refusal(ledger.open, "me").message
+    half.close()
+    source.close()
+    ledger.close()
+
+
+def broken(after: str, limit: int) -> list[ArchiveRow]:
+    """Where the tool dies."""
+    raise ConnectionError

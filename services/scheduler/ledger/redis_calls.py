@@ -90,6 +90,10 @@ class Calls:
         escaped = pattern.replace("[", r"\[")
         return self._permitted(lambda: [key.decode() for key in self._redis.scan_iter(match=escaped, count=1000)])
 
+    def rename(self, key: str, name: str) -> None:
+        """Give a key another name."""
+        self._permitted(lambda: self._redis.rename(key, name))
+
     def version(self) -> str:
         """Version of the server."""
         found: dict[str, Any] = self._asked(lambda: self._redis.info("server"))

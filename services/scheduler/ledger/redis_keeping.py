@@ -100,8 +100,7 @@ class RedisKeeping:
         below = f"({before}" if before else "+"
         pages = [self._ask(scripts.NAMES, key, below, limit) for key in keys]
         names = [name.decode() for name in heapq.merge(*pages, reverse=True)][:limit]
-        found = self._values(self._key("archive"), *names) if names else []
-        return [_unpacked(name, packed) for name, packed in zip(names, found, strict=True) if packed]
+        return self._rows(names)
 
     def delete_archived(self, epoch: int, name: str) -> None:
         """Forget an archived job."""
@@ -111,6 +110,10 @@ class RedisKeeping:
             return
         keys = [self._key("archive"), self._key("requests"), *self._indices(row)]
         self._write(scripts.DELETE_ARCHIVED, keys, epoch, name, _request(row.tenant, row.request_id))
+
+    def _rows(self, names: Sequence[str]) -> list[ArchiveRow]:
+        found = self._values(self._key("archive"), *names) if names else []
+        return [_unpacked(name, packed) for name, packed in zip(names, found, strict=True) if packed]
 
     def _row(self, name: str) -> ArchiveRow | None:
         (packed,) = self._values(self._key("archive"), name)

@@ -78,6 +78,11 @@ FIELDS = """#!lua flags=no-writes
 return redis.call('HKEYS', KEYS[2])
 """
 
+# KEYS: the facts, and a list.
+LENGTH = """#!lua flags=no-writes
+return {redis.call('LLEN', KEYS[2])}
+"""
+
 # KEYS: the facts, and a hash. ARGV: fields; the answer has an empty list for one that is missing.
 VALUES = """#!lua flags=no-writes
 local values = {}
@@ -102,4 +107,33 @@ return redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'LIMIT', 0, 
 UNINDEX = """#!lua flags=allow-oom
 for feed = 2, #KEYS do redis.call('ZREMRANGEBYSCORE', KEYS[feed], ARGV[1], ARGV[1]) end
 return {'ok'}
+"""
+
+# KEYS: all of the ledger. ARGV: epoch. A ledger of this format cannot be opened until `INSTALLED` has run.
+INSTALL = """#!lua
+redis.call('HSET', KEYS[1], 'format', 'being restored', 'epoch', ARGV[1])
+return {'ok'}
+"""
+
+# KEYS: events. ARGV: epoch, frames.
+INSTALL_EVENTS = f"""#!lua
+{_WRITER}
+for first = 2, #ARGV, 1000 do
+    redis.call('RPUSH', KEYS[2], unpack(ARGV, first, math.min(first + 999, #ARGV)))
+end
+return {{'ok'}}
+"""
+
+# KEYS: the feed of a tenant. ARGV: epoch, and of each completion its sequence and its member.
+INSTALL_FEED = f"""#!lua
+{_WRITER}
+for place = 2, #ARGV, 2 do redis.call('ZADD', KEYS[2], ARGV[place], ARGV[place + 1]) end
+return {{'ok'}}
+"""
+
+# ARGV: epoch, format, uid, number of events that were compacted away.
+INSTALLED = f"""#!lua
+{_WRITER}
+redis.call('HSET', KEYS[1], 'format', ARGV[2], 'uid', ARGV[3], 'base', ARGV[4], 'beat', 0, 'released', 1, 'barrier', 0)
+return {{'ok'}}
 """

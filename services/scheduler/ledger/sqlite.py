@@ -107,7 +107,7 @@ class SqliteLedger:
     def append(self, epoch: int, expected_sequence: int, events: Sequence[ledger_pb2.LedgerEvent]) -> int:
         """Store `events` in one transaction; its commit is the fsync."""
         check_numbering(expected_sequence, events)
-        rows = [_row(event) for event in events]
+        rows = [row_of(event) for event in events]
         with self._writing(epoch) as db:
             last = _last_sequence(db)
             if last != expected_sequence:
@@ -272,7 +272,8 @@ def _check_owner(db: sqlite3.Connection, epoch: int) -> None:
         raise fenced(f"epoch {epoch} was followed by {current}")
 
 
-def _row(event: ledger_pb2.LedgerEvent) -> Row:
+def row_of(event: ledger_pb2.LedgerEvent) -> Row:
+    """The event as it is stored."""
     record = event.SerializeToString()
     return event.sequence, event.epoch, record, _checksum(event.sequence, event.epoch, record)
 

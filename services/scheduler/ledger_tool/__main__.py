@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from services.scheduler.ledger import redis_address
+from services.scheduler.ledger.redis_address import RedisAddress
 from services.scheduler.ledger_tool import backup, inspection, restore
+from services.scheduler.ledger_tool.redis_source import RedisSource
+from services.scheduler.ledger_tool.source import Source
 from services.scheduler.ledger_tool.sqlite_source import SqliteSource
-from services.scheduler.settings import SQLITE, SchedulerSettings
+from services.scheduler.settings import REDIS, SQLITE, SchedulerSettings
 from tidemill.config import CommonSettings
 from tidemill.errors import Reason, TidemillError
 
@@ -49,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _back_up(options: Any) -> int:
-    source = SqliteSource(_sqlite_path(options.ledger))
+    source = _source(options.ledger)
     try:
         _report(backup.back_up(source, options.path), options.json)
     finally:
@@ -58,14 +64,26 @@ def _back_up(options: Any) -> int:
 
 
 def _restore(options: Any) -> int:
-    _report(restore.restore(options.path, _sqlite_path(options.ledger), force=options.force), options.json)
+    settings = _settings(options.ledger)
+    if settings.ledger.startswith(REDIS):
+        done = restore.restore_redis(
+            options.path,
+            _address(settings),
+            force=options.force,
+            vouched=settings.ledger_vouched,
+            term_seconds=settings.term_seconds,
+        )
+    else:
+        done = restore.restore(options.path, _file(settings), force=options.force)
+    _report(done, options.json)
     return OK
 
 
 def _inspect(options: Any) -> int:
-    source = SqliteSource(_sqlite_path(options.ledger))
-    source.freeze()
+    source = _source(options.ledger)
     try:
+        if isinstance(source, SqliteSource):
+            source.freeze()
         if options.job:
             for event in inspection.events_of(source, options.job):
                 print(json.dumps(event, sort_keys=True))
@@ -77,13 +95,28 @@ def _inspect(options: Any) -> int:
     return NOT_ALL_WELL if found["damaged"] or found["problem"] else OK
 
 
-def _sqlite_path(ledger: str) -> Path:
-    """The file that the setting names."""
-    settings = SchedulerSettings(ledger=ledger) if ledger else SchedulerSettings()
+def _settings(ledger: str) -> SchedulerSettings:
+    try:
+        return SchedulerSettings(ledger=ledger) if ledger else SchedulerSettings()
+    except ValidationError as exc:
+        why = "; ".join(str(error["msg"]) for error in exc.errors(include_input=False))
+        raise TidemillError(Reason.INVALID_ARGUMENT, f"--ledger, or the settings: {why}") from None
+
+
+def _source(ledger: str) -> Source:
+    settings = _settings(ledger)
+    return RedisSource(_address(settings)) if settings.ledger.startswith(REDIS) else SqliteSource(_file(settings))
+
+
+def _address(settings: SchedulerSettings) -> RedisAddress:
+    return redis_address.parse(settings.ledger, settings.ledger_password.get_secret_value())
+
+
+def _file(settings: SchedulerSettings) -> Path:
     if not settings.ledger:
         return CommonSettings().home / "ledger.sqlite3"
     if not settings.ledger.startswith(SQLITE):
-        raise TidemillError(Reason.INVALID_ARGUMENT, f"--ledger: this command works on `{SQLITE}PATH`")
+        raise TidemillError(Reason.INVALID_ARGUMENT, "a ledger in memory ends with its scheduler: there is no file")
     return Path(settings.ledger.removeprefix(SQLITE)).expanduser()
 
 

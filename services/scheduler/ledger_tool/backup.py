@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from services.scheduler.ledger_tool.folding import fold
+from services.scheduler.ledger_tool.portable import write_portable
+from services.scheduler.ledger_tool.source import Source
 from services.scheduler.ledger_tool.sqlite_source import SqliteSource
 from tidemill.errors import Reason, TidemillError
 
 
-def back_up(source: SqliteSource, target: Path) -> dict[str, Any]:
+def back_up(source: Source, target: Path) -> dict[str, Any]:
     """Copy a ledger to the new file `target`, and read the copy whole.
 
     Returns what was copied, for people.
@@ -27,7 +29,10 @@ def back_up(source: SqliteSource, target: Path) -> dict[str, Any]:
     if target.exists():
         raise TidemillError(Reason.INVALID_FILE, f"{target} exists already: a backup never replaces a file")
     with appearing(target) as partial:
-        copy_file(source.connection, partial)
+        if isinstance(source, SqliteSource):
+            copy_file(source.connection, partial)
+        else:
+            write_portable(source, source.facts(), partial)
         copy = SqliteSource(partial)
         try:
             facts = copy.facts()

@@ -6,18 +6,23 @@ and the ledger gets a new identity, by which readers of the completion feed noti
 """
 
 import sqlite3
+import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.scheduler.core.times import to_timestamp
 from services.scheduler.ledger.lockfile import LockFile
+from services.scheduler.ledger.redis_address import RedisAddress
 from services.scheduler.ledger.sqlite import SqliteLedger
 from services.scheduler.ledger_tool.backup import appearing, copy_file
 from services.scheduler.ledger_tool.folding import fold
-from services.scheduler.ledger_tool.source import Facts
+from services.scheduler.ledger_tool.redis_source import RedisSource
+from services.scheduler.ledger_tool.redis_target import RedisTarget
+from services.scheduler.ledger_tool.source import Facts, Source
 from services.scheduler.ledger_tool.sqlite_source import SqliteSource
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
@@ -54,7 +59,7 @@ def restore(backup: Path, target: Path, *, force: bool) -> dict[str, Any]:
             raise TidemillError(
                 Reason.INVALID_FILE, f"{target} exists already: give --force to put it aside, or restore elsewhere"
             )
-        known = _known(target)
+        known = _known(lambda: SqliteSource(target))
         with appearing(target) as partial:
             done = _prepare(backup, partial, known)
             aside = _put_aside(target)
@@ -63,10 +68,40 @@ def restore(backup: Path, target: Path, *, force: bool) -> dict[str, Any]:
         lock.release()
 
 
-def _known(target: Path) -> Known:
-    """What the file to be replaced knows, if it can be read."""
+def restore_redis(
+    backup: Path, address: RedisAddress, *, force: bool, vouched: bool, term_seconds: float
+) -> dict[str, Any]:
+    """Make `backup` the Redis ledger at `address`; keys that are there are renamed, never removed.
+
+    `term_seconds` is that of the schedulers: a ledger whose term stands still for so long is not in use.
+
+    Raises:
+        TidemillError: as `restore`, and LEDGER_UNSAFE or UNAVAILABLE.
+    """
+    target = RedisTarget(address, vouched=vouched)
     try:
-        source = SqliteSource(target)
+        target.check_unused(term_seconds)
+        if target.keys() and not force:
+            raise TidemillError(
+                Reason.INVALID_FILE, f"there is a ledger at {address}: give --force to put it aside, or name another"
+            )
+        known = _known(lambda: RedisSource(address))
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = Path(folder) / "prepared.sqlite3"
+            done = _prepare(backup, prepared, known)
+            source = SqliteSource(prepared)
+            aside = target.put_aside()
+            target.install(source)
+            source.close()
+        return done | {"path": str(address), "replaced": aside}
+    finally:
+        target.close()
+
+
+def _known(open_source: Callable[[], Source]) -> Known:
+    """What the ledger to be replaced knows, if it can be read."""
+    try:
+        source = open_source()
     except TidemillError:
         return Known()
     try:
@@ -78,7 +113,7 @@ def _known(target: Path) -> Known:
         source.close()
 
 
-def _highest_fence(source: SqliteSource, facts: Facts) -> int:
+def _highest_fence(source: Source, facts: Facts) -> int:
     try:
         return fold(source, facts).state.fence_base + facts.last_sequence
     except TidemillError:
