@@ -1,13 +1,15 @@
 """`ExplainJob`: each cause is told by its own name, and goes away when its remedy is applied."""
 
+import re
 from collections.abc import Sequence
 
 from services.scheduler.core.capacity import Capacity
 from services.scheduler.core.explain import explain
+from services.scheduler.core.leasing import Requeue
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.prospects import Backlog
 from tests.scheduler import builders
-from tests.scheduler.desk import Desk
+from tests.scheduler.desk import FAILED, Desk
 from tests.scheduler.service_desk import CONTEXT, running
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.v1 import job_service_pb2
@@ -85,6 +87,16 @@ def test_order_and_share() -> None:
     if greedy == "acme":
         desk.lease(2)
     assert cause(desk, number, greedy) in {"TENANT_SHARE", "TENANT_ORDER", "UNSPECIFIED"}
+
+
+def test_backoff_names_the_seconds() -> None:
+    desk = Desk()
+    desk.queue(rows=(5,))
+    (lease,) = desk.lease()
+    desk.release(lease, Requeue(FAILED, "boom"))
+    word, answer = told(desk)
+    assert word == "BACKOFF"
+    assert re.search(r"tried again in [1-9]\d* s$", answer.message)
 
 
 async def test_the_call_gives_job_and_reason() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import ceil
 
 from services.scheduler.core.eligible import due_chunk, full, is_drained, job_cap
 from services.scheduler.core.estimates import missing_rows
@@ -137,9 +138,9 @@ def _backoff(scene: Scene) -> Reason | None:
     if job.next_cut < job.end or due_chunk(ask, job.name) is not None:
         return None
     chunks = ask.state.chunks.get(job.name, {})
-    times = [chunks[start].ready_at_ns for start in ask.state.waiting.get(job.name, ())]
+    times = [chunk.ready_at_ns for chunk in chunks.values() if not chunk.fence]
     seconds = max(0, min(times, default=ask.now_ns) - ask.now_ns) / SECOND
-    return Reason(Cause.WAIT_CAUSE_BACKOFF, f"its last chunks failed and are tried again in {seconds:.0f} s")
+    return Reason(Cause.WAIT_CAUSE_BACKOFF, f"its last chunks failed and are tried again in {ceil(seconds)} s")
 
 
 def _urgent(scene: Scene) -> Reason | None:
