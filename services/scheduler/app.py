@@ -39,6 +39,8 @@ _WAKING = frozenset(
         "job_updated",
         "chunk_requeued",
         "finalise_requeued",
+        "cleanup_requeued",
+        "cleanup_finished",
         "job_ending",
         "part_committed",
         "model_changed",
@@ -155,12 +157,14 @@ class Scheduler:
 
     def _time_lease(self, state: State, event: ledger_pb2.LedgerEvent, now: float) -> None:
         match event.WhichOneof("payload"):
-            case "chunk_leased" | "finalise_leased":
+            case "chunk_leased" | "finalise_leased" | "cleanup_leased":
                 self.leases.start(state.fence_of(event), now)
             case "chunk_requeued":
                 self.leases.stop(event.chunk_requeued.fence)
             case "finalise_requeued":
                 self.leases.stop(event.finalise_requeued.fence)
+            case "cleanup_requeued":
+                self.leases.stop(event.cleanup_requeued.fence)
             case _:
                 # Other ends of a lease are noticed when its time is over.
                 pass

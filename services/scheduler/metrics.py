@@ -80,6 +80,8 @@ def observe(state: State, events: Iterable[ledger_pb2.LedgerEvent]) -> None:
                 _count_requeue(event.chunk_requeued.reason)
             case "finalise_requeued":
                 _count_requeue(event.finalise_requeued.reason)
+            case "cleanup_requeued":
+                _count_requeue(event.cleanup_requeued.reason)
             case "job_finished":
                 _judge_foresight(state, event.job_finished.job)
             case _:
@@ -143,7 +145,9 @@ class StateCollector:
         leases = GaugeMetricFamily("tidemill_scheduler_open_leases", "Leases at workers now.", labels=["kind"])
         chunks = state.in_flight.total
         leases.add_metric([LeaseKind.CHUNK.value], chunks)
-        leases.add_metric([LeaseKind.FINALISE.value], max(0, len(state.leases) - chunks))
+        cleanups = state.cleanups_leased
+        leases.add_metric([LeaseKind.CLEANUP.value], cleanups)
+        leases.add_metric([LeaseKind.FINALISE.value], max(0, len(state.leases) - chunks - cleanups))
         yield leases
 
 

@@ -86,6 +86,15 @@ class SchedulerSettings(BaseSettings):
     max_condemned_rows: int = Field(
         default=20, ge=0, description="A job with more rows that kill an engine alone twice fails."
     )
+    breaker_rows: int = Field(
+        default=1000, ge=1, description="A job whose first rows all failed pauses itself after so many."
+    )
+    retention_days: float = Field(
+        default=30.0, gt=0, le=3650, description="Jobs that have ended are deleted after so long."
+    )
+    orphan_seconds: float = Field(
+        default=3600.0, ge=0, description="Files that a job left behind without a use go so long after its end."
+    )
     drain_seconds: float = Field(default=10.0, ge=0, description="Open calls get so long at shutdown.")
 
     quotas: str = Field(
@@ -141,6 +150,9 @@ class SchedulerSettings(BaseSettings):
             load_seconds=self.load_seconds,
             admission_headroom=self.admission_headroom,
             max_condemned_rows=self.max_condemned_rows,
+            breaker_rows=self.breaker_rows,
+            retention_days=self.retention_days,
+            orphan_seconds=self.orphan_seconds,
         )
 
     @property

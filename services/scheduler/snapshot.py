@@ -37,6 +37,7 @@ DERIVED = frozenset(
         "accounts",
         "busy",
         "ended",
+        "cleanups_leased",
     }
 )
 """Fields that follow from the others, but for what `_PARTS` says."""
@@ -156,16 +157,18 @@ def _read(schema: packing.Schema, body: bytes) -> dict[str, Any]:
 
 def _rebuilt(values: dict[str, Any]) -> State:
     state = State()
-    jobs, leases = values.pop("jobs"), values.pop("leases")
+    jobs, leases, cleanups = values.pop("jobs"), values.pop("leases"), values.pop("cleanups")
     parts = {name: values.pop(name) for name in _PARTS if name in values}
     for name, value in values.items():
         setattr(state, name, value)
     for job in jobs.values():
         state.put(job)
-        if job.spec.request_id:
+        if job.spec.request_id and not job.deleted:
             state.requests[job.tenant, job.spec.request_id] = job.name
     for name, committed in state.parts.items():
         state.part_of.update(((part.fence, part.part_number), (name, part)) for part in committed)
+    for name, cleanup in cleanups.items():
+        state.put_cleanup(name, cleanup)
     for lease in leases.values():
         state.add_lease(lease)
         if lease.kind is LeaseKind.CHUNK:

@@ -6,9 +6,10 @@ from typing import Any
 
 import grpc.aio
 
-from services.scheduler.core import leasing, steering
+from services.scheduler.core import cleanup, leasing, steering
 from services.scheduler.core.admission import readmit
-from services.scheduler.core.checks import find_job
+from services.scheduler.core.checks import find_job, require
+from services.scheduler.core.times import to_timestamp
 from services.scheduler.engine import Events, Turn
 from services.scheduler.shell import Shell
 from tidemill.internal.v1 import records_pb2
@@ -18,7 +19,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SteeringCalls:
-    """Pause, resume, update, requeue, fail by force."""
+    """Pause, resume, update, delete, requeue, fail by force; end a cleanup task."""
 
     _shell: Shell
 
@@ -53,3 +54,23 @@ class SteeringCalls:
     async def ForceFailJob(self, request: pb.ForceFailJobRequest, context: Context) -> records_pb2.JobRecord:
         """End a job as FAILED."""
         return await self._shell.change_job(request.job, lambda turn: steering.force_fail_job(turn.state, request))
+
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> pb.DeleteJobResponse:
+        """Hide a terminal job; its data goes a day later."""
+
+        def step(turn: Turn) -> pb.DeleteJobResponse:
+            turn.record(cleanup.delete_job(turn.state, request.job, turn.now_ns))
+            return pb.DeleteJobResponse(purge_time=to_timestamp(turn.state.cleanups[request.job].purge_ns))
+
+        return await self._shell.engine.execute(step)
+
+    async def FinishCleanup(self, request: pb.FinishCleanupRequest, context: Context) -> pb.FinishCleanupResponse:
+        """End a cleanup task."""
+        require(request.files >= 0, "files", "must not be negative")
+        lease = request.lease
+
+        def step(turn: Turn) -> pb.FinishCleanupResponse:
+            turn.record(cleanup.finish_cleanup(turn.state, lease.job, lease.fence, request.files))
+            return pb.FinishCleanupResponse()
+
+        return await self._shell.engine.execute(step)

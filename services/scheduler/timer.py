@@ -72,7 +72,7 @@ class Timer:
             # The clock forgets it once that is durable, so that a failed append leaves it due.
             log.warning("lease expired", job=lease.job, fence=fence, worker=lease.worker_id)
             turn.record(leasing.expire_lease(turn.state, fence, self._limits))
-        while events := due.due_events(turn.state, turn.now_ns):
+        while events := due.due_events(turn.state, self._limits, turn.now_ns):
             turn.record(events)
         self._outlooks.step(turn)
         # The clock went on with this turn: whatever waited for it may be leased now.
@@ -88,10 +88,10 @@ class Timer:
         state = self._engine.peek()
         if state is not None:
             wall = self._clock.wall_ns()
-            for time_ns in (due.next_event_ns(state), self._outlooks.next_ns()):
+            for time_ns in (due.next_event_ns(state, self._limits), self._outlooks.next_ns()):
                 if time_ns is not None:
                     candidates.append(now + max(0, time_ns - wall) / SECOND)
-            work = due.next_work_ns(state, wall)
+            work = due.next_work_ns(state, self._limits, wall)
             if work is not None:
                 candidates.append(now + max(0, work - wall) / SECOND)
         return min(candidates)

@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 
 from services.scheduler.core import endings, leasing, models, parts, views
-from services.scheduler.core.checks import find_job, require
+from services.scheduler.core.checks import require
 from services.scheduler.core.leasing import Requeue
 from services.scheduler.engine import Turn
 from services.scheduler.polling import MAX_WAIT_SECONDS
@@ -90,7 +90,7 @@ class WorkCalls:
         part = request.part
 
         def step(turn: Turn) -> pb.CommitPartResponse:
-            events = turn.record(parts.commit_part(turn.state, request))
+            events = turn.record(parts.commit_part(turn.state, request, self._shell.limits))
             done = views.chunk_done(turn.state, request.job, part.chunk_start)
             return pb.CommitPartResponse(duplicate=not events, chunk_done=done)
 
@@ -110,7 +110,6 @@ class WorkCalls:
         key = request.lease
 
         def step(turn: Turn) -> pb.ReleaseLeaseResponse:
-            find_job(turn.state, key.job)
             turn.record(leasing.release_lease(turn.state, key.job, key.fence, requeue, self._shell.limits))
             return pb.ReleaseLeaseResponse()
 

@@ -102,7 +102,7 @@ class Desk:
         return leases
 
     def commit(self, request: pb.CommitPartRequest) -> Events:
-        return self.record(parts.commit_part(self.state, request))
+        return self.record(parts.commit_part(self.state, request, self.limits))
 
     def answer(self, lease: pb.Lease) -> Events:
         """Commit every row of a chunk that misses a result."""
@@ -133,7 +133,7 @@ class Desk:
 
     def settle(self) -> None:
         """Record everything that is due by now."""
-        while events := due.due_events(self.state, self.now_ns):
+        while events := due.due_events(self.state, self.limits, self.now_ns):
             self.record(events)
 
     def give_up(self, lease: pb.Lease, outcome: str = "cancelled") -> None:

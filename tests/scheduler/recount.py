@@ -53,7 +53,7 @@ def check_job(state: State, job: Job) -> None:
     if job.terminal:
         # Only a job that could not be closed leaves rows without a result, and it says why.
         assert job.results == job.end or (not job.output_manifest_key and job.expect_ending().reason)
-        assert job.name not in state.leases_of
+        assert all(state.leases[fence].kind is LeaseKind.CLEANUP for fence in state.leases_of.get(job.name, ()))
 
 
 def check_rows(state: State, job: Job) -> None:
@@ -80,16 +80,15 @@ def check_names(state: State) -> None:
     """Indices by tenant, state and request."""
     counts: Counter[Any] = Counter()
     names: dict[Any, list[str]] = {}
-    for job in state.jobs.values():
+    visible = [job for job in state.jobs.values() if not job.deleted]
+    for job in visible:
         counts[job.tenant, job.model, job.state] += 1
         names.setdefault((job.tenant, job.state), []).append(job.name)
     assert counts == Counter(state.counts)
     assert {key: sorted(value) for key, value in names.items()} == {k: v for k, v in state.names.items() if v}
-    assert state.ended == sorted((job.end_ns, job.name) for job in state.jobs.values() if job.terminal)
+    assert state.ended == sorted((job.end_ns, job.name) for job in visible if job.terminal)
     assert set(state.receiving) == {job.name for job in state.jobs.values() if job.receiving}
-    assert state.requests == {
-        (job.tenant, job.spec.request_id): job.name for job in state.jobs.values() if job.spec.request_id
-    }
+    assert state.requests == {(job.tenant, job.spec.request_id): job.name for job in visible if job.spec.request_id}
 
 
 def check_leases(state: State) -> None:
@@ -97,6 +96,9 @@ def check_leases(state: State) -> None:
     fresh = InFlight()
     held: set[tuple[str, int]] = set()
     for lease in state.leases.values():
+        if lease.kind is LeaseKind.CLEANUP:
+            assert state.cleanups[lease.job].fence == lease.fence
+            continue
         job = state.jobs[lease.job]
         if lease.kind is LeaseKind.CHUNK:
             fresh.shift(job, 1)
@@ -129,6 +131,32 @@ def check_ready(state: State) -> None:
         if job.ending is not None and not job.terminal and not job.ending.fence
     )
     assert closing == state.closing
+
+
+def check_cleanups(state: State) -> None:
+    """What is left to do about the files of terminal jobs."""
+    kept: dict[str, int] = {}
+    unswept: dict[str, int] = {}
+    waiting: dict[str, int] = {}
+    for name, cleanup in state.cleanups.items():
+        assert name not in state.jobs or state.jobs[name].terminal
+        if not cleanup.purge_ns:
+            kept[name] = cleanup.end_ns
+        if cleanup.fence:
+            assert state.leases[cleanup.fence].kind is LeaseKind.CLEANUP
+        elif cleanup.purge_ns:
+            waiting[name] = max(cleanup.purge_ns, cleanup.ready_at_ns)
+        elif not cleanup.swept and cleanup.ready_at_ns:
+            waiting[name] = cleanup.ready_at_ns
+        elif not cleanup.swept:
+            unswept[name] = cleanup.end_ns
+    same_times(state.agenda.kept, kept)
+    same_times(state.agenda.unswept, unswept)
+    same_times(state.agenda.cleanups, waiting)
+    assert state.cleanups_leased == sum(lease.kind is LeaseKind.CLEANUP for lease in state.leases.values())
+    for job in state.jobs.values():
+        assert (job.name in state.cleanups) == job.terminal
+        assert job.deleted == (job.terminal and state.cleanups[job.name].purge_ns > 0)
 
 
 def check_agenda(state: State) -> None:

@@ -175,7 +175,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.record_due()
 
     def record_due(self) -> None:
-        while self.record(due.due_events, int(self.now * SECOND)):
+        while self.record(due.due_events, LIMITS, int(self.now * SECOND)):
             pass
 
     # Workers.

@@ -172,7 +172,7 @@ def test_a_cancelled_job_takes_what_is_done_for_two_seconds():
     assert desk.lease() == []
     assert desk.cancel(JOB) == []
     desk.commit(builders.part(first, {0, 1}))
-    assert due.next_event_ns(desk.state) == (1000 + 2) * SECOND
+    assert due.next_event_ns(desk.state, desk.limits) == (1000 + 2) * SECOND
     desk.now += 1.9
     desk.settle()
     desk.commit(builders.part(first, {2}, number=1))
@@ -194,7 +194,7 @@ def test_the_last_open_lease_ends_the_grace():
     assert desk.job().ending is None
     desk.release(second)
     assert desk.job().expect_ending().outcome == job_pb2.JOB_STATE_CANCELLED
-    assert due.next_event_ns(desk.state) is None
+    assert due.next_event_ns(desk.state, desk.limits) is None
     recount.check(desk.state)
 
 
@@ -215,7 +215,7 @@ def test_a_job_expires_at_its_deadline_if_that_is_its_policy():
     (other,) = desk.lease()
     (lease,) = desk.lease()
     desk.commit(builders.part(lease, {0}))
-    assert due.next_event_ns(desk.state) == 5000 * SECOND
+    assert due.next_event_ns(desk.state, desk.limits) == 5000 * SECOND
     desk.now = 5000
     desk.settle()
     assert desk.view().state == job_pb2.JOB_STATE_CANCELLING

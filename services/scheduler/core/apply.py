@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from services.scheduler.core.apply_archive import job_archived, ledger_restored
+from services.scheduler.core.apply_cleanup import cleanup_finished, cleanup_leased, cleanup_requeued, job_deleted
 from services.scheduler.core.apply_endings import finalise_leased, finalise_requeued, job_ending, job_finished
 from services.scheduler.core.apply_leases import chunk_leased, chunk_requeued, part_committed
 from services.scheduler.core.apply_poison import chunk_split, row_condemned
@@ -35,6 +36,10 @@ _HANDLERS: dict[str, Callable[[State, ledger_pb2.LedgerEvent], None]] = {
     "model_changed": model_changed,
     "job_archived": job_archived,
     "ledger_restored": ledger_restored,
+    "job_deleted": job_deleted,
+    "cleanup_leased": cleanup_leased,
+    "cleanup_requeued": cleanup_requeued,
+    "cleanup_finished": cleanup_finished,
     "chunk_split": chunk_split,
     "row_condemned": row_condemned,
 }

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from services.scheduler.core.breaker import ALL_ROWS_FAILED
 from services.scheduler.core.records import Pause, Stopping, Terms
 from services.scheduler.core.state import State
 from services.scheduler.core.times import SECOND, from_timestamp
@@ -24,7 +25,8 @@ def job_resumed(state: State, event: ledger_pb2.LedgerEvent) -> None:
     """The job goes on where it stood."""
     job = state.jobs[event.job_resumed.job]
     before = job_pb2.JOB_STATE_RUNNING if job.first_fence else job_pb2.JOB_STATE_QUEUED
-    state.put(replace(job, state=before, pause=None, revision=event.sequence))
+    breaker_off = job.breaker_off or (job.pause is not None and job.pause.reason == ALL_ROWS_FAILED)
+    state.put(replace(job, state=before, pause=None, breaker_off=breaker_off, revision=event.sequence))
 
 
 def job_updated(state: State, event: ledger_pb2.LedgerEvent) -> None:

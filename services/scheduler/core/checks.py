@@ -47,9 +47,9 @@ def require_key(key: str, job: str, folder: str, field: str) -> None:
 
 
 def find_job(state: State, name: str) -> Job:
-    """The job, or JOB_NOT_FOUND."""
+    """The job, or JOB_NOT_FOUND: nobody sees a deleted one."""
     job = state.jobs.get(name)
-    if job is None:
+    if job is None or job.deleted:
         parse_job(name)
         raise TidemillError(Reason.JOB_NOT_FOUND, f"job {name} does not exist", metadata={"job": name})
     return job

@@ -1,29 +1,35 @@
 """Everything that time alone brings about: what is recorded, and when to look again."""
 
-from services.scheduler.core import deadlines, endings, jobs
+from services.scheduler.core import cleanup, deadlines, endings, jobs
+from services.scheduler.core.limits import Limits
 from services.scheduler.core.state import State
 from tidemill.internal.v1 import ledger_pb2
 
 Events = list[ledger_pb2.LedgerEvent]
 
 
-def due_events(state: State, now_ns: int) -> Events:
+def due_events(state: State, limits: Limits, now_ns: int) -> Events:
     """The events of one thing that is due; record them and call again until there is none."""
     return (
-        endings.end_due_stop(state, now_ns) or deadlines.expire_due(state, now_ns) or jobs.expire_oldest(state, now_ns)
+        endings.end_due_stop(state, now_ns)
+        or deadlines.expire_due(state, now_ns)
+        or jobs.expire_oldest(state, now_ns)
+        or cleanup.delete_oldest(state, limits, now_ns)
     )
 
 
-def next_event_ns(state: State) -> int | None:
+def next_event_ns(state: State, limits: Limits) -> int | None:
     """When `due_events` has something next; None if never."""
     agenda = state.agenda
-    times = (agenda.stops.first(), agenda.deadlines.first(), jobs.next_expiry_ns(state))
+    unsealed, kept = jobs.next_expiry_ns(state), cleanup.next_retention_ns(state, limits)
+    times = (agenda.stops.first(), agenda.deadlines.first(), unsealed, kept)
     return min((time for time in times if time is not None), default=None)
 
 
-def next_work_ns(state: State, now_ns: int) -> int | None:
+def next_work_ns(state: State, limits: Limits, now_ns: int) -> int | None:
     """When work that only waits for its time may be leased next; None if there is none."""
     times = [first for first in (state.agenda.chunks.first(),) if first is not None]
     # What could be leased before now waits for a worker, not for the time.
     times += [state.closing[0][0]] if state.closing and state.closing[0][0] > now_ns else []
+    times += [time for time in cleanup.next_cleanup_ns(state, limits) if time > now_ns]
     return min(times, default=None)

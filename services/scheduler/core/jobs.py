@@ -39,7 +39,7 @@ def create_job(state: State, spec: records_pb2.JobSpec, now_ns: int) -> Events:
     if known is None:
         check_window(from_timestamp(spec.complete_by_time), now_ns, "complete_by_time")
         return [ledger_pb2.LedgerEvent(job_created=ledger_pb2.JobCreated(spec=spec))]
-    if _same_request(known.spec, spec):
+    if not known.deleted and _same_request(known.spec, spec):
         return []
     raise TidemillError(
         Reason.REQUEST_ID_REUSED,

@@ -1,6 +1,7 @@
 """Commands of workers about leases: take, give back, lose."""
 
 from services.scheduler.core.checks import find_job
+from services.scheduler.core.cleanup import lease_cleanup
 from services.scheduler.core.endings import stale_fence
 from services.scheduler.core.estimates import tokens_per_row
 from services.scheduler.core.fairness import priced
@@ -19,7 +20,7 @@ def lease_next(state: State, offer: Offer, limits: Limits, now_ns: int, policy: 
     """Lease the one piece of work that is due next to the worker; no event when there is none for it."""
     work = policy.choose(state, offer, limits, now_ns)
     if work is None:
-        return []
+        return lease_cleanup(state, offer.worker_id, limits, now_ns)
     if work.kind is LeaseKind.FINALISE:
         closing = ledger_pb2.FinaliseLeased(job=work.job, worker_id=offer.worker_id, attempt=work.attempt)
         return [ledger_pb2.LedgerEvent(finalise_leased=closing)]
@@ -55,9 +56,9 @@ def release_lease(state: State, job: str, fence: int, requeue: Requeue, limits: 
     Raises:
         TidemillError: JOB_NOT_FOUND or STALE_FENCE.
     """
-    find_job(state, job)
     lease = state.leases.get(fence)
     if lease is None or lease.job != job:
+        find_job(state, job)
         raise stale_fence(job, fence)
     return requeue_lease(state, lease, requeue, limits)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.scheduler.core.records import ServiceClass
+from services.scheduler.core.times import SECOND
 from tidemill.v1 import job_pb2
 
 
@@ -18,6 +19,10 @@ class Limits:
         max_leases: most leased chunks at a time; the other three bound them by tenant, model and job.
         max_attempts: after so many failed leases of a chunk its job fails, after so many expired ones it is suspected.
         max_condemned_rows: a job with more rows that kill engines fails.
+        breaker_rows: a job whose first rows all failed pauses itself after so many.
+        retention_days: terminal jobs are deleted after so long.
+        orphan_seconds: after its end a job's files that the ledger does not name are kept so long.
+        max_cleanups: most tasks of removing files at workers at a time.
         urgent_slack: a job is urgent once its slack is below this share of its window (theta).
         urgent_weight, standard_weight, flex_weight: shares of the service classes.
         owed_seconds: engine-seconds that another tenant may be owed before a worker leaves its model (Q), for a model
@@ -36,6 +41,10 @@ class Limits:
     max_leases_per_job: int = 16
     max_attempts: int = 5
     max_condemned_rows: int = 20
+    breaker_rows: int = 1000
+    retention_days: float = 30.0
+    orphan_seconds: float = 3600.0
+    max_cleanups: int = 2
     urgent_slack: float = 0.1
     urgent_weight: float = 4.0
     standard_weight: float = 2.0
@@ -44,6 +53,16 @@ class Limits:
     load_seconds: float = 60.0
     admission_headroom: float = 0.1
     tenant_leases: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def retention_ns(self) -> int:
+        """`retention_days` in nanoseconds."""
+        return int(self.retention_days * 86_400 * SECOND)
+
+    @property
+    def orphan_ns(self) -> int:
+        """`orphan_seconds` in nanoseconds."""
+        return int(self.orphan_seconds * SECOND)
 
     def tenant_cap(self, tenant: str) -> int:
         """Most leased chunks of the tenant."""

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from services.scheduler.core.breaker import trip
 from services.scheduler.core.checks import find_job, require, require_key
 from services.scheduler.core.codec import part_message, part_of
 from services.scheduler.core.endings import end_stopped, stale_fence, succeeded
+from services.scheduler.core.limits import Limits
 from services.scheduler.core.records import Chunk, Job, Lease, LeaseKind, Part, Tally
 from services.scheduler.core.state import State
 from tidemill import rowset
@@ -24,7 +26,7 @@ _GIVEN_UP_AS = {
 }
 
 
-def commit_part(state: State, request: scheduler_service_pb2.CommitPartRequest) -> Events:
+def commit_part(state: State, request: scheduler_service_pb2.CommitPartRequest, limits: Limits | None = None) -> Events:
     """Make the part's rows visible; no event when this part was committed before, whatever became of its lease.
 
     The commit of a job's last row also ends the job.
@@ -53,16 +55,18 @@ def commit_part(state: State, request: scheduler_service_pb2.CommitPartRequest) 
         busy_seconds=request.busy_seconds,
     )
     events = [ledger_pb2.LedgerEvent(part_committed=committed)]
-    return [*events, *_what_follows(state, job, lease, chunk, part)]
+    return [*events, *_what_follows(state, lease, part, limits or Limits())]
 
 
-def _what_follows(state: State, job: Job, lease: Lease, chunk: Chunk, part: Part) -> Events:
-    """The end of the job, where these rows were its last or the last lease of a stopping job is done."""
+def _what_follows(state: State, lease: Lease, part: Part, limits: Limits) -> Events:
+    """The end of the job, where these rows were its last or the last lease of a stopping job is done; or its pause."""
     if lease.kind is not LeaseKind.CHUNK:
         return []
+    job = state.jobs[lease.job]
     if job.stopping is not None:
+        chunk = state.chunks[job.name][lease.chunk_start]
         return end_stopped(state, job) if part.row_count == chunk.missing else []
-    return succeeded(job) if job.results + part.row_count == job.end else []
+    return succeeded(job) if job.results + part.row_count == job.end else trip(job, part.tally, limits)
 
 
 def _committed_before(state: State, job: Job, part: Part) -> bool:

@@ -41,6 +41,7 @@ class LeaseKind(Enum):
 
     CHUNK = "chunk"
     FINALISE = "finalise"
+    CLEANUP = "cleanup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class Lease:
         charged: virtual tokens that the tenant's account bears for rows without a result.
         price: virtual tokens for a thousand actual ones.
         alone: a suspect, with nothing beside it in the engine.
+        purge: a CLEANUP lease that removes the job's whole folder.
     """
 
     fence: int
@@ -166,6 +168,7 @@ class Lease:
     charged: int = 0
     price: int = 1000
     alone: bool = False
+    purge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,27 @@ class Stopping:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleanup:
+    """What is left to do about the files of a terminal job.
+
+    Attributes:
+        end_ns: when the job ended.
+        swept: files that the ledger does not name are gone.
+        purge_ns: from then on all files go; 0 unless the job is deleted.
+        failures: leases of the task that expired or failed.
+        fence: the live lease; 0 while the task waits.
+        ready_at_ns: the task is not leased before.
+    """
+
+    end_ns: int
+    swept: bool = False
+    purge_ns: int = 0
+    failures: int = 0
+    fence: int = 0
+    ready_at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """When results came: enough for the rate at which rows finish."""
 
@@ -280,6 +304,8 @@ class Job:
         pause: why it is paused; None unless it is.
         stopping: how it is being stopped; None before, and once `ending` says so.
         condemned_rows: rows that are not to be run again because they killed engines.
+        deleted: hidden from everybody.
+        breaker_off: its owner resumed it although all its rows had failed.
     """
 
     spec: records_pb2.JobSpec
@@ -321,6 +347,8 @@ class Job:
     pause: Pause | None = None
     stopping: Stopping | None = None
     condemned_rows: int = 0
+    deleted: bool = False
+    breaker_off: bool = False
 
     @property
     def deadline_ns(self) -> int:

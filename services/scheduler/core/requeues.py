@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from services.scheduler.core.backoff import backoff_ns
+from services.scheduler.core.cleanup import cleanup_undone
 from services.scheduler.core.endings import MAX_MESSAGE_CHARS, end_job, end_stopped, fail_unclosed
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.poison import after_death, judged
@@ -23,8 +24,14 @@ TAKEN_BACK = Requeue(ledger_pb2.REQUEUE_REASON_OPERATOR, "taken back by an opera
 
 def requeue_lease(state: State, lease: Lease, requeue: Requeue, limits: Limits) -> Events:
     """The work waits again, or the job fails: on a fatal reason, or when one chunk failed too often."""
+    if lease.kind is LeaseKind.CLEANUP:
+        return cleanup_undone(lease, requeue)
     if lease.kind is LeaseKind.FINALISE:
         return _closing_undone(lease, requeue)
+    return _chunk_undone(state, lease, requeue, limits)
+
+
+def _chunk_undone(state: State, lease: Lease, requeue: Requeue, limits: Limits) -> Events:
     job, chunk = state.jobs[lease.job], state.chunks[lease.job][lease.chunk_start]
     requeue = judged(requeue, chunk, limits)
     events = [_chunk_requeued(state, lease, chunk, requeue)]

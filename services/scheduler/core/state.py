@@ -16,6 +16,7 @@ from services.scheduler.core.indices import Counts, InFlight, ReadyJobs
 from services.scheduler.core.paces import ModelPace
 from services.scheduler.core.records import (
     Chunk,
+    Cleanup,
     Completion,
     Job,
     JobState,
@@ -72,6 +73,8 @@ class State:
         models: what an operator set, by model; without those where nothing is set.
         busy: leased chunks by worker.
         ended: end time and name of the terminal jobs, rising: in this order they leave memory.
+        cleanups: what is left to do about the files of terminal jobs, by job; in the archive or not.
+        cleanups_leased: those at workers.
         archivals: how many jobs have left memory.
         fence_base: what fences are above the sequence of the event that gives them out.
     """
@@ -103,6 +106,8 @@ class State:
     models: dict[str, ModelFlags] = field(default_factory=dict[str, ModelFlags])
     busy: Counts[str] = field(default_factory=Counts[str])
     ended: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    cleanups: dict[str, Cleanup] = field(default_factory=dict[str, Cleanup])
+    cleanups_leased: int = 0
     archivals: int = 0
     fence_base: int = 0
 
@@ -114,9 +119,9 @@ class State:
         """Store `job` in place of its predecessor and bring the indices by state up to date."""
         before = self.jobs.get(job.name)
         self.jobs[job.name] = job
-        if before is None or before.state != job.state:
+        if before is None or before.state != job.state or before.deleted != job.deleted:
             self._move(before, job)
-        if job.terminal and (before is None or not before.terminal):
+        if job.terminal and not job.deleted and (before is None or not before.terminal):
             insort(self.ended, (job.end_ns, job.name))
         self.demand.set(job)
         self.holdings.move(before, job)
@@ -141,10 +146,14 @@ class State:
     def _move(self, before: Job | None, job: Job) -> None:
         if before is not None:
             self._remove(before)
+        if job.deleted:
+            return
         insort(self.names.setdefault((job.tenant, job.state), []), job.name)
         self.counts.shift((job.tenant, job.model, job.state), 1)
 
     def _remove(self, job: Job) -> None:
+        if job.deleted:
+            return
         names = self.names[job.tenant, job.state]
         del names[bisect_left(names, job.name)]
         if not names:
@@ -155,15 +164,44 @@ class State:
         """Drop a terminal job and everything about it."""
         job = self.jobs.pop(name)
         self._remove(job)
-        place = bisect_left(self.ended, (job.end_ns, name))
-        if self.ended[place : place + 1] == [(job.end_ns, name)]:
-            del self.ended[place]
-        if job.spec.request_id:
+        self._leave_memory_order(job)
+        if self.requests.get((job.tenant, job.spec.request_id)) == name:
             del self.requests[job.tenant, job.spec.request_id]
         self.segments.pop(name, None)
         self.chunks.pop(name, None)
         for part in self.parts.pop(name, ()):
             del self.part_of[part.fence, part.part_number]
+
+    def put_cleanup(self, job: str, cleanup: Cleanup | None) -> None:
+        """Store what is left to do about a terminal job's files; None forgets it."""
+        before = self.cleanups.pop(job, None)
+        self.cleanups_leased -= before is not None and before.fence > 0
+        if cleanup is not None:
+            self.cleanups[job] = cleanup
+            self.cleanups_leased += cleanup.fence > 0
+        self.agenda.put_cleanup(job, cleanup)
+
+    def hide(self, name: str) -> None:
+        """Let nobody see a terminal job any more, if it is in memory; its request id is free again."""
+        job = self.jobs.get(name)
+        if job is None:
+            return
+        self._leave_memory_order(job)
+        # Nothing changed the job after its end, so its revision is that of its last entry.
+        sequences = {job.revision, job.seal.sequence if job.seal else 0}
+        feed = self.feed.get(job.tenant, [])
+        for sequence in sequences:
+            place = bisect_left(feed, sequence, key=lambda entry: entry.sequence)
+            if place < len(feed) and feed[place].sequence == sequence:
+                del feed[place]
+        if self.requests.get((job.tenant, job.spec.request_id)) == name:
+            del self.requests[job.tenant, job.spec.request_id]
+        self.put(replace(job, deleted=True, revision=self.sequence))
+
+    def _leave_memory_order(self, job: Job) -> None:
+        place = bisect_left(self.ended, (job.end_ns, job.name))
+        if self.ended[place : place + 1] == [(job.end_ns, job.name)]:
+            del self.ended[place]
 
     def _leasable(self, job: Job) -> bool:
         if job.seal is None or not job.open or job.pause is not None:
@@ -198,7 +236,8 @@ class State:
         """Make `lease` live."""
         self.leases[lease.fence] = lease
         self.leases_of.setdefault(lease.job, set()).add(lease.fence)
-        self.accounts.charge(self.jobs[lease.job].tenant, lease.charged)
+        if lease.charged:
+            self.accounts.charge(self.jobs[lease.job].tenant, lease.charged)
         if lease.kind is LeaseKind.CHUNK:
             self.busy.shift(lease.worker_id, 1)
 
@@ -212,7 +251,8 @@ class State:
     def drop_lease(self, fence: int) -> Lease:
         """End a live lease; what it was charged for rows without a result is refunded."""
         lease = self.leases.pop(fence)
-        self.accounts.charge(self.jobs[lease.job].tenant, -lease.charged)
+        if lease.charged:
+            self.accounts.charge(self.jobs[lease.job].tenant, -lease.charged)
         if lease.kind is LeaseKind.CHUNK:
             self.busy.shift(lease.worker_id, -1)
         fences = self.leases_of[lease.job]

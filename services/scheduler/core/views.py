@@ -10,12 +10,14 @@ from services.scheduler.core.records import Completion, Job, JobState, Lease, Le
 from services.scheduler.core.state import State
 from services.scheduler.core.times import to_timestamp
 from tidemill import rowset
-from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
+from tidemill.internal.v1 import ledger_pb2, records_pb2, scheduler_service_pb2
+from tidemill.names import parse_job
 from tidemill.v1 import job_pb2
 
 _WIRE_KIND = {
     LeaseKind.CHUNK: scheduler_service_pb2.LEASE_KIND_CHUNK,
     LeaseKind.FINALISE: scheduler_service_pb2.LEASE_KIND_FINALISE,
+    LeaseKind.CLEANUP: scheduler_service_pb2.LEASE_KIND_CLEANUP,
 }
 
 
@@ -160,18 +162,21 @@ def list_completions(state: State, tenant: str, after_sequence: int, limit: int)
 
 def lease_message(state: State, lease: Lease, ttl_seconds: float) -> scheduler_service_pb2.Lease:
     """A live lease as its worker gets it."""
-    job = state.jobs[lease.job]
+    job = state.jobs.get(lease.job)
     message = scheduler_service_pb2.Lease(
         kind=_WIRE_KIND[lease.kind],
-        spec=job.spec,
+        # Of a job in the archive its name is known, which is all that a cleanup task needs.
+        spec=job.spec if job else records_pb2.JobSpec(name=lease.job, tenant=parse_job(lease.job).tenant),
         fence=lease.fence,
         attempt=lease.attempt,
     )
     message.ttl.FromNanoseconds(int(ttl_seconds * 1e9))
     if lease.kind is LeaseKind.CHUNK:
         _describe_chunk(state, message, lease)
+    elif lease.kind is LeaseKind.CLEANUP:
+        message.cleanup = ledger_pb2.CLEANUP_KIND_PURGE if lease.purge else ledger_pb2.CLEANUP_KIND_ORPHANS
     else:
-        _describe_closing(state, message, job)
+        _describe_closing(state, message, state.jobs[lease.job])
     return message
 
 
@@ -217,4 +222,4 @@ def is_void(state: State, job: str, fence: int, worker_id: str) -> bool:
 
 def is_stopping(state: State, job: str, fence: int) -> bool:
     """Whether a live lease becomes void in a moment."""
-    return fence in state.leases and state.jobs[job].stopping is not None
+    return fence in state.leases and job in state.jobs and state.jobs[job].stopping is not None
