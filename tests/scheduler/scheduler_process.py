@@ -64,6 +64,12 @@ class SchedulerProcess:
             stderr=asyncio.subprocess.STDOUT,
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     async def output(self) -> str:
         """What the process that ended has said."""
         assert self._process is not None
