@@ -77,10 +77,9 @@ class Desk:
     def fill(self, spec: records_pb2.JobSpec, rows: Sequence[int]) -> str:
         """Create a job and append segments of so many rows."""
         self.create(spec)
-        if rows:
-            self.open_writer(spec.name)
+        epoch = self.open_writer(spec.name) if rows else 0
         for count in rows:
-            self.commit_segment(builders.segment(spec.name, self.state.jobs[spec.name].end, count))
+            self.commit_segment(builders.segment(spec.name, self.state.jobs[spec.name].end, count, epoch))
         return spec.name
 
     def queue(self, spec: records_pb2.JobSpec | None = None, rows: Sequence[int] = (25,)) -> str:
