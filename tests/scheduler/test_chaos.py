@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,8 @@ async def freeze_the_leader(cluster: Cluster) -> None:
     leader = await cluster.leader()
     leader.freeze()
     await cluster.takeover(leader, "SIGSTOP")
+    # The heir goes on, and readers ask the frozen one, whose answers would be old.
+    await asyncio.sleep(1)
     leader.thaw()
 
 
@@ -84,17 +87,18 @@ async def prepare(cluster: Cluster) -> None:
 
 
 async def read_at(scheduler: SchedulerProcess, history: History, done: asyncio.Event) -> None:
-    """Ask one scheduler, whether it leads or only thinks so."""
-    while not done.is_set():
-        async with Caller(scheduler.address) as caller:
-            began = time.monotonic()
-            try:
-                record = await caller.once("GetJob", pb.GetJobRequest(job=JOB), seconds=20)
-            except TidemillError:
-                await asyncio.sleep(0.1)
-            else:
-                history.reads.append(Read(began, time.monotonic(), record.row_counts.succeeded))
-                await asyncio.sleep(0.02)
+    """Ask one scheduler, whether it leads or only thinks so, and go on asking while it stands still."""
+    async with Caller(scheduler.address) as caller, asyncio.TaskGroup() as asking:
+        while not done.is_set():
+            asking.create_task(read_once(caller, history))
+            await asyncio.sleep(0.1)
+
+
+async def read_once(caller: Caller, history: History) -> None:
+    began = time.monotonic()
+    with suppress(TidemillError):
+        record = await caller.once("GetJob", pb.GetJobRequest(job=JOB), seconds=20)
+        history.reads.append(Read(began, time.monotonic(), record.row_counts.succeeded))
 
 
 async def sent(history: History, rows: int, done: asyncio.Event) -> bool:
