@@ -1,10 +1,14 @@
 """A scheduler that does not lead: it keeps a warm copy of the state and watches the leader's term."""
 
+from services.scheduler import snapshot
 from services.scheduler.core.apply import apply, knows
 from services.scheduler.core.state import State
+from services.scheduler.framing import DamagedError, NewerError
 from services.scheduler.ledger.base import READ_BATCH
 from services.scheduler.ledger.terms import SharedLedger, Term
 from tidemill import telemetry
+from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import ledger_pb2
 
 log = telemetry.logger(__name__)
 
@@ -41,8 +45,12 @@ class WarmCopy:
 
     def catch_up(self, last_sequence: int) -> None:
         """Apply the events up to `last_sequence`, or find that this version cannot."""
-        while not self.unable and self.state.sequence < last_sequence:
-            for event in self._ledger.follow(self.state.sequence, READ_BATCH):
+        if not self.state.sequence:
+            self._begin()
+        before = -1
+        while not self.unable and before < self.state.sequence < last_sequence:
+            before = self.state.sequence
+            for event in self._behind():
                 if not knows(event):
                     self._refuse(
                         f"ledger event {event.sequence} is of a kind that this version does not know: upgrade this "
@@ -50,6 +58,34 @@ class WarmCopy:
                     )
                     return
                 apply(self.state, event)
+
+    def _behind(self) -> list[ledger_pb2.LedgerEvent]:
+        """The next events; none when the leader has dropped them, and the copy goes on from a snapshot."""
+        try:
+            return self._ledger.follow(self.state.sequence, READ_BATCH)
+        except TidemillError as error:
+            if error.reason is not Reason.LEDGER_CORRUPT or self._ledger.term().compacted <= self.state.sequence:
+                raise
+            before = self.state.sequence
+            self._begin()
+            if self.state.sequence <= before and not self.unable:
+                raise
+            return []
+
+    def _begin(self) -> None:
+        """Start from the newest snapshot that is whole, or from nothing."""
+        newer = ""
+        for sequence in self._ledger.snapshots():
+            try:
+                self.state = snapshot.load(self._ledger.snapshot(sequence))
+                return
+            except NewerError as exc:
+                newer = f"snapshot {sequence}: {exc}"
+            except DamagedError as exc:
+                log.error("snapshot damaged", sequence=sequence, why=str(exc))
+        self.state = State()
+        if newer and self._ledger.term().compacted:
+            self._refuse(f"{newer}: upgrade this scheduler; until then it does not lead")
 
     def _check_identity(self, term: Term) -> None:
         """A Redis that came back empty, or with an older copy, must not be taken for the ledger."""

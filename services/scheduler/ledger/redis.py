@@ -129,18 +129,18 @@ class RedisLedger(RedisKeeping):
     def read(self, after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
         """At most `limit` events above `after`, each checked; what is in doubt is settled first."""
         self._settle()
-        return self._read(self._calls, after, limit)
+        packed, _ = self._frames(self._calls, after, limit)
+        return [self._checked(frame, number) for number, frame in enumerate(packed, after + 1)]
 
-    def _read(self, calls: "Calls", after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
+    def _frames(self, calls: Calls, after: int, limit: int) -> tuple[list[bytes], int]:
+        """Frames as they are stored, and the sequence of the last one in the ledger."""
         try:
             answer = calls.script(redis_scripts.READ, self._keys, (after, limit), repeat=True)
         except LostError as exc:
             raise self._answers.unavailable(str(exc)) from None
         match answer:
-            case [b"ok", list(found)]:
-                return [
-                    self._checked(frame, number) for number, frame in enumerate(cast("list[bytes]", found), after + 1)
-                ]
+            case [b"ok", list(found), int(last)]:
+                return cast("list[bytes]", found), last
             case _:
                 raise compacted(self.address, after + 1)
 
@@ -158,8 +158,11 @@ class RedisLedger(RedisKeeping):
     # The term, called from another thread than the rest.
 
     def follow(self, after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
-        """As `read`, for a scheduler that does not lead."""
-        return self._read(self._term_calls, after, limit)
+        """As `read`, for a scheduler that does not lead: a damaged last record is left to whoever opens the ledger."""
+        packed, last = self._frames(self._term_calls, after, limit)
+        if packed and after + len(packed) == last and frames.damage(packed[-1], last):
+            packed.pop()
+        return [self._checked(frame, number) for number, frame in enumerate(packed, after + 1)]
 
     def term(self) -> Term:
         """Who leads, as Redis knows it."""
@@ -174,6 +177,7 @@ class RedisLedger(RedisKeeping):
             address=(address or b"").decode(),
             ledger_uid=(uid or b"").decode(),
             last_sequence=int(base or 0) + int(length),
+            compacted=int(base or 0),
         )
 
     def claim(self, seen: Term, address: str) -> None:

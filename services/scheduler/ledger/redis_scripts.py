@@ -53,7 +53,7 @@ READ = """#!lua flags=no-writes
 local base = tonumber(redis.call('HGET', KEYS[2], 'base') or '0')
 local after = tonumber(ARGV[1]) - base
 if after < 0 then return {'compacted', base} end
-return {'ok', redis.call('LRANGE', KEYS[1], after, after + tonumber(ARGV[2]) - 1)}
+return {'ok', redis.call('LRANGE', KEYS[1], after, after + tonumber(ARGV[2]) - 1), base + redis.call('LLEN', KEYS[1])}
 """
 
 # KEYS: then the list of damaged records and the hash of snapshots. ARGV: epoch, sequence of the last record.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.scheduler.ledger.base import Ledger
+from services.scheduler.ledger.keeping import Keeping
 from tidemill.internal.v1 import ledger_pb2
 
 
@@ -18,6 +19,7 @@ class Term:
         address: `host:port` of the leader.
         ledger_uid: identity of the ledger; empty while there is none.
         last_sequence: sequence of the last event.
+        compacted: sequence of the last event that was dropped; 0 when none was.
     """
 
     epoch: int
@@ -26,6 +28,7 @@ class Term:
     address: str
     ledger_uid: str
     last_sequence: int
+    compacted: int = 0
 
     @property
     def vacant(self) -> bool:
@@ -33,7 +36,7 @@ class Term:
         return self.epoch == 0 or self.released
 
 
-class SharedLedger(Ledger, Protocol):
+class SharedLedger(Ledger, Keeping, Protocol):
     """A ledger with a term: a candidate watches it, claims it, and as leader renews it."""
 
     def check(self) -> None:
@@ -41,7 +44,7 @@ class SharedLedger(Ledger, Protocol):
         ...
 
     def follow(self, after: int, limit: int) -> list[ledger_pb2.LedgerEvent]:
-        """As `read`, for a scheduler that does not lead."""
+        """As `read`, for a scheduler that does not lead: without a damaged last record, which `open` sets aside."""
         ...
 
     def term(self) -> Term:
