@@ -68,4 +68,10 @@ class CleanupTask:
         named |= {part.key for part in await self.link.parts(self.held.job, self.held.void)}
         if self.held.ended:
             raise LeaseVoidError("the lease ended")
-        return [name for name in old if name not in named and not is_manifest(name)]
+        # What belongs to a segment carries its name, such as the ids of its rows.
+        stems = {_stem(name) for name in named}
+        return [name for name in old if _stem(name) not in stems and not is_manifest(name)]
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]

@@ -44,7 +44,7 @@ _HALTED = Release(False, "the job is being stopped")
 def release_for(held: HeldLease, exc: Exception) -> Release | None:
     """How the lease is given back after this failure; None when the scheduler took it back already."""
     if isinstance(exc, LeaseVoidError):
-        return _ended(held)
+        return _ended(held, exc)
     if isinstance(exc, WeightsChangedError):
         return Release(True, str(exc), _WEIGHTS_CHANGED)
     if isinstance(exc, TidemillError):
@@ -58,7 +58,10 @@ def release_for(held: HeldLease, exc: Exception) -> Release | None:
     return Release(True, f"{type(exc).__name__}: {exc}")
 
 
-def _ended(held: HeldLease) -> Release | None:
-    if held.void.is_set() or not held.ended:
+def _ended(held: HeldLease, exc: LeaseVoidError) -> Release | None:
+    if held.void.is_set():
         return None
-    return _HALTED if held.halted.is_set() else IN_ORDER
+    if held.halted.is_set():
+        return _HALTED
+    # A call was refused as if the lease were over. If it is, so is this; if not, it need not wait until it expires.
+    return IN_ORDER if held.stopping.is_set() else Release(True, str(exc))

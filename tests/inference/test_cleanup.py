@@ -21,7 +21,9 @@ ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 JOB = f"tenants/acme/jobs/{ULID}"
 FOLDER = f"jobs/acme/{ULID}"
 NAMED = (f"{FOLDER}/input/000000000000-1.parquet", f"{FOLDER}/output/000000000000-7-00000.parquet")
+SIDECAR = f"{FOLDER}/input/000000000000-1.ids"
 MANIFESTS = (f"{FOLDER}/input/manifest-0123456789abcdef.json", f"{FOLDER}/output/manifest.json")
+ORPHANS = ["a.parquet", "a.ids", ".000000000000-7-00000.parquet.01", "deep/d", "000000000000-6-00000.parquet"]
 OTHER_JOB = "jobs/acme/01ARZ3NDEKTSV4RRFFQ69G5FAW/input/000000000000-1.parquet"
 
 
@@ -51,12 +53,12 @@ def files(store: ObjectStore) -> set[str]:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.dictionaries(st.sampled_from(["a.parquet", "b.parquet", ".c.parquet.01", "deep/d"]), st.integers(0, 7200)))
+@given(st.dictionaries(st.sampled_from(ORPHANS), st.integers(0, 7200)))
 async def test_orphans_are_what_is_old_and_nameless(
     tmp_path_factory: pytest.TempPathFactory, ages: dict[str, int]
 ) -> None:
     store, link = open_store(tmp_path_factory.mktemp("store").as_uri()), scheduler()
-    for name in (*NAMED, *MANIFESTS, OTHER_JOB):
+    for name in (*NAMED, *MANIFESTS, SIDECAR, OTHER_JOB):
         store.put(name, b"data")
         age(store, name, 10_000)
     for name, seconds in ages.items():

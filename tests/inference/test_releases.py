@@ -53,12 +53,15 @@ def test_corrupt_data_is_fatal_and_a_store_that_fails_is_not() -> None:
         (("halted",), "the job is being stopped"),
         (("halted", "stopping"), "the job is being stopped"),
         (("stopping",), "the worker stops"),
-        ((), None),
     ],
 )
 def test_what_ended_in_order_is_no_failure(ended: tuple[str, ...], message: str | None) -> None:
     release = release_for(held(*ended), LeaseVoidError("over"))
     assert (release and (release.failed, release.message)) == (message and (False, message))
+
+
+def test_a_refused_lease_is_given_back_with_the_refusal() -> None:
+    assert release_for(held(), LeaseVoidError("the job is unknown")) == Release(True, "the job is unknown")
 
 
 def test_an_engine_that_ends_with_its_worker_is_no_ones_fault() -> None:
