@@ -61,6 +61,14 @@ def test_the_average_rate_lies_within_the_rates_seen(parts: list[tuple[float, in
     assert min(rates) * 0.999 <= pace.tokens_per_second <= max(rates) * 1.001
 
 
+def test_a_moment_of_starvation_weighs_as_much_as_it_took() -> None:
+    pace = ModelPace()
+    for _ in range(50):
+        pace = learn(pace, job(), part(100, 10, 90), 1.0)
+    pace = learn(pace, job(), part(1, 10, 70), 16.0)
+    assert pace.tokens_per_second == pytest.approx((50 * 10_000 + 80) / 66)
+
+
 def test_a_new_rate_takes_over_after_the_memory() -> None:
     pace = taught(100, 100)
     for _ in range(200):

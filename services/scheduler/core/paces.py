@@ -85,8 +85,9 @@ def score(pace: ModelPace, job: Job, end_ns: int) -> ModelPace:
 
 def _measured(pace: ModelPace, rate: float, busy_seconds: float) -> tuple[int, float, float, float]:
     weight = _weight(pace.busy_seconds, busy_seconds, MEMORY_SECONDS)
-    # Rates average as seconds a token, or fast parts would count for more than the time they took.
-    average = rate if not pace.commits else 1 / _blend(1 / pace.tokens_per_second, 1 / rate, weight)
+    # Weighted by time the average is all tokens over all seconds: a part in which the engine starved counts as long as
+    # it starved, not more.
+    average = rate if not pace.commits else _blend(pace.tokens_per_second, rate, weight)
     deviation = log(rate / average) ** 2 if pace.commits else 0.0
     noise = _blend(pace.noise, min(deviation, 4.0), weight)
     return pace.commits + 1, average, noise, min(pace.busy_seconds + busy_seconds, MEMORY_SECONDS)
