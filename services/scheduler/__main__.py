@@ -59,7 +59,9 @@ async def _run_one_of_several(ledger: RedisLedger, common: CommonSettings, setti
 
 def _scheduler(ledger: Ledger, settings: SchedulerSettings, barred: Barred | None = None) -> Scheduler:
     quotas = settings.tenant_quotas
-    return Scheduler(ledger, settings.limits, settings.lease_seconds, quotas=quotas, barred=barred)
+    return Scheduler(
+        ledger, settings.limits, settings.lease_seconds, quotas=quotas, barred=barred, upkeep=settings.upkeep
+    )
 
 
 def _spec(

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from prometheus_client import REGISTRY
 
 from services.scheduler import metrics
+from services.scheduler.archive import Archive
+from services.scheduler.archivist import Archivist
 from services.scheduler.clock import Clock
 from services.scheduler.core.apply import job_of
 from services.scheduler.core.limits import Limits
@@ -22,6 +24,7 @@ from services.scheduler.service import SchedulerService
 from services.scheduler.shell import Shell
 from services.scheduler.signals import Changes, Signal
 from services.scheduler.timer import Timer
+from services.scheduler.upkeep import Upkeep
 from services.scheduler.watching import JobWatch
 from services.scheduler.workers import Workers
 from tidemill import telemetry
@@ -65,22 +68,33 @@ class Scheduler:
         *,
         quotas: Quotas | None = None,
         barred: Callable[[], TidemillError | None] | None = None,
+        upkeep: Upkeep | None = None,
     ) -> None:
         """`barred` says why nothing may be answered now."""
         self._clock = clock or Clock()
         self._work = Signal()
         self._changes = Changes()
         self.leases = LeaseClock(lease_seconds)
-        self.engine = Engine(ledger, self._clock, owner(), self._durable, barred)
+        self._upkeep = upkeep or Upkeep()
+        self.engine = Engine(
+            ledger,
+            self._clock,
+            owner(),
+            self._durable,
+            barred,
+            snapshot_events=self._upkeep.snapshot_events,
+        )
+        self._archivist = Archivist(self.engine, self._clock, self._upkeep)
         workers = Workers(lease_seconds)
         self.outlooks = Outlooks(workers, self._clock, limits)
         self.timer = Timer(
             self.engine, self.leases, self._work, clock=self._clock, limits=limits, outlooks=self.outlooks
         )
-        self._timer_task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._collector = metrics.StateCollector(self.engine.peek)
         self._shell = Shell(
             engine=self.engine,
+            archive=Archive(self.engine, self._clock),
             workers=workers,
             leases=self.leases,
             polls=LeasePoll(
@@ -112,7 +126,10 @@ class Scheduler:
             log.error("ledger repaired", what=opened.repaired)
         log.info("ledger opened", epoch=opened.epoch, ledger_uid=opened.ledger_uid, events=opened.last_sequence)
         REGISTRY.register(self._collector)
-        self._timer_task = asyncio.create_task(self.timer.run(), name="scheduler-timer")
+        self._tasks = [
+            asyncio.create_task(self.timer.run(), name="scheduler-timer"),
+            asyncio.create_task(self._archivist.run(), name="scheduler-archivist"),
+        ]
 
     def resume(self) -> None:
         """Go on after a time in which nobody was answered: no worker could extend a lease, so all live on."""
@@ -125,9 +142,10 @@ class Scheduler:
 
     async def close(self) -> None:
         """Stop, and let go of the ledger."""
-        if self._timer_task is not None:
-            self._timer_task.cancel()
-            await asyncio.wait([self._timer_task])
+        if self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
             REGISTRY.unregister(self._collector)
         await self.engine.close()
 
@@ -154,6 +172,8 @@ class Scheduler:
             self._work.fire()
         self._changes.fire({job for event in events if (job := job_of(event))})
         self.timer.poke()
+        if state.ended:
+            self._archivist.poke()
 
     def _time_lease(self, state: State, event: ledger_pb2.LedgerEvent, now: float) -> None:
         match event.WhichOneof("payload"):

@@ -17,7 +17,9 @@ from services.scheduler.clock import Clock
 from services.scheduler.core.apply import apply
 from services.scheduler.core.state import State
 from services.scheduler.core.times import to_timestamp
-from services.scheduler.ledger.base import Ledger, Opened, replay
+from services.scheduler.ledger.base import Ledger, Opened
+from services.scheduler.recovery import recover
+from services.scheduler.snapshotting import EVERY_EVENTS, Snapshots
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
@@ -78,6 +80,8 @@ class Engine:
         owner: str,
         on_durable: Callable[[State, Events], None] | None = None,
         barred: Callable[[], TidemillError | None] | None = None,
+        *,
+        snapshot_events: int = EVERY_EVENTS,
     ) -> None:
         """`on_durable` is called with the events of each group after their append, and with none after a rebuild.
 
@@ -88,6 +92,8 @@ class Engine:
         self._owner = owner
         self._on_durable = on_durable or (lambda _state, _events: None)
         self._barred = barred or (lambda: None)
+        self._snapshots = Snapshots(ledger, self._call, snapshot_events)
+        self._durable_sequence = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._queue: asyncio.Queue[_Command[Any]] = asyncio.Queue()
         self._state: State | None = None
@@ -104,6 +110,7 @@ class Engine:
         """
         self._opened = takeover.opened if takeover else await self._call(self._ledger.open, self._owner)
         await self._rebuild(takeover.state if takeover else None)
+        await self._snapshots.begin()
         self._loop_task = asyncio.create_task(self._run(), name="scheduler-engine")
         return self._opened
 
@@ -114,8 +121,15 @@ class Engine:
             self._loop_task.cancel()
             await asyncio.wait([self._loop_task])
         self._refuse_waiting(TidemillError(Reason.UNAVAILABLE, "the scheduler is shutting down", retry_after=1.0))
+        if self._opened is not None:
+            await self._snapshots.close(self._durable_state(), self._opened.epoch)
         await self._call(self._ledger.close)
         self._thread.shutdown()
+
+    def _durable_state(self) -> State | None:
+        """The state, unless something in it may not be durable."""
+        state = self._state
+        return state if state is not None and state.sequence == self._durable_sequence else None
 
     @property
     def opened(self) -> Opened:
@@ -146,6 +160,10 @@ class Engine:
         A step either raises TidemillError or records events, never both.
         """
         return await self._submit(step)
+
+    async def on_ledger(self, call: Callable[[Ledger], T]) -> T:
+        """Run `call`, which blocks, in the ledger's thread: it sees what is durable, whatever the state says."""
+        return await self._call(call, self._ledger)
 
     def post(self, step: Callable[[Turn], object]) -> None:
         """Run `step` in its turn for its effect only."""
@@ -182,6 +200,7 @@ class Engine:
             if turn.events:
                 await self._append(before, turn.events)
                 self._on_durable(turn.state, turn.events)
+                self._snapshots.note(turn.state, self.opened.epoch)
         except asyncio.CancelledError:
             _refuse(group, TidemillError(Reason.UNAVAILABLE, "the scheduler is shutting down", retry_after=1.0))
             raise
@@ -200,6 +219,7 @@ class Engine:
     async def _append(self, expected_sequence: int, events: Events) -> None:
         started = time.perf_counter()
         await self._call(self._ledger.append, self.opened.epoch, expected_sequence, events)
+        self._durable_sequence = expected_sequence + len(events)
         metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
         metrics.GROUP_EVENTS.observe(len(events))
 
@@ -223,15 +243,11 @@ class Engine:
             self._failure = error
 
     async def _rebuild(self, begun: State | None = None) -> None:
-        state = await self._call(self._load, begun or State())
+        state = await self._call(recover, self._ledger, self.opened.epoch, begun)
         self._state = state
+        self._durable_sequence = state.sequence
         self._failure = None
         self._on_durable(state, [])
-
-    def _load(self, state: State) -> State:
-        for event in replay(self._ledger, state.sequence):
-            apply(state, event)
-        return state
 
     def _refuse_waiting(self, error: TidemillError) -> None:
         waiting: list[_Command[Any]] = []

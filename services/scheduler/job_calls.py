@@ -28,16 +28,22 @@ class JobCalls:
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> records_pb2.JobRecord:
         """Create a job, or find the one that the same call created."""
         spec = request.spec
-
-        def step(turn: Turn) -> records_pb2.JobRecord:
-            if events := jobs.create_job(turn.state, spec, turn.now_ns):
-                quotas.check_create(turn.state, spec.tenant, self._shell.quotas.of(spec.tenant))
-                turn.record(events)
-            job = jobs.existing_job(turn.state, spec)
-            return self._shell.record(job or find_job(turn.state, spec.name))
-
         with job_span("scheduler.create", spec.traceparent, job=spec.name):
-            return await self._shell.engine.execute(step)
+            while True:
+                archivals = self._shell.engine.state.archivals
+                archived = await self._shell.archive.find_same_request(spec)
+                job = archived or await self._shell.engine.execute(lambda turn: self._create(turn, spec, archivals))  # noqa: B023
+                if job is not None:
+                    return self._shell.record(job)
+
+    def _create(self, turn: Turn, spec: records_pb2.JobSpec, archivals: int) -> Job | None:
+        """The job; None when jobs went to the archive after it was looked through, and this one may be among them."""
+        if events := jobs.create_job(turn.state, spec, turn.now_ns):
+            if turn.state.archivals != archivals:
+                return None
+            quotas.check_create(turn.state, spec.tenant, self._shell.quotas.of(spec.tenant))
+            turn.record(events)
+        return jobs.existing_job(turn.state, spec) or find_job(turn.state, spec.name)
 
     async def OpenWriter(self, request: pb.OpenWriterRequest, context: Context) -> pb.OpenWriterResponse:
         """Make the caller the only writer of a job."""
@@ -52,7 +58,7 @@ class JobCalls:
                 job=self._shell.record(job),
             )
 
-        return await self._shell.engine.execute(step)
+        return await self._shell.archive.execute(request.job, step)
 
     async def CommitSegment(self, request: pb.CommitSegmentRequest, context: Context) -> pb.CommitSegmentResponse:
         """Move the durable end of a job."""
@@ -64,7 +70,7 @@ class JobCalls:
                 turn.record(events)
             return pb.CommitSegmentResponse(next_offset=request.segment.start + request.segment.count)
 
-        return await self._shell.engine.execute(step)
+        return await self._shell.archive.execute(request.job, step)
 
     async def SealJob(self, request: pb.SealJobRequest, context: Context) -> records_pb2.JobRecord:
         """Fix a job's rows and queue it."""

@@ -26,6 +26,11 @@ GROUP_EVENTS = Histogram(
     "tidemill_scheduler_group_events", "Events that shared one append.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 512)
 )
 LEADER = prometheus_client.Gauge("tidemill_scheduler_leader", "1 while this scheduler leads, among several.")
+SNAPSHOT_PAUSE_SECONDS = Histogram(
+    "tidemill_scheduler_snapshot_pause_seconds",
+    "How long decisions stood still for a snapshot, in seconds.",
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1),
+)
 LEASE_WAIT_SECONDS = Histogram(
     "tidemill_scheduler_lease_wait_seconds",
     "From a job's seal to its first lease, in seconds.",

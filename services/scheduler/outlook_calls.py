@@ -33,7 +33,7 @@ class OutlookCalls:
             job = find_job(turn.state, request.job)
             return pb.EstimateJobResponse(estimate=estimate(backlog, prepared(backlog, job), missing_rows(job)))
 
-        return await self._shell.engine.execute(step)
+        return await self._shell.archive.execute(request.job, step)
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
         """What a job waits for and what would change it."""
@@ -43,4 +43,4 @@ class OutlookCalls:
             backlog = self._shell.outlooks.backlog(turn.state, turn.now_ns)
             return pb.ExplainJobResponse(job=self._shell.record(job), explanation=explain(backlog, job))
 
-        return await self._shell.engine.execute(step)
+        return await self._shell.archive.execute(request.job, step)

@@ -36,11 +36,8 @@ class ReadCalls:
         tenant = check_tenant(request.tenant)
         limit = page_limit(request.page_size, "page_size", MAX_JOBS)
 
-        def step(turn: Turn) -> pb.ListJobsResponse:
-            found = views.list_jobs(turn.state, tenant, request.states, request.before_name, limit + 1)
-            return pb.ListJobsResponse(jobs=[self._shell.record(job) for job in found[:limit]], more=len(found) > limit)
-
-        return await self._shell.engine.execute(step)
+        found = await self._shell.archive.list_jobs(tenant, request.states, request.before_name, limit + 1)
+        return pb.ListJobsResponse(jobs=[self._shell.record(job) for job in found[:limit]], more=len(found) > limit)
 
     async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
         """A slice of a job's input segments."""
@@ -53,7 +50,7 @@ class ReadCalls:
                 segments=[segment_message(segment) for segment in found[:limit]], more=len(found) > limit
             )
 
-        return await self._shell.engine.execute(step)
+        return await self._shell.archive.execute(request.job, step)
 
     async def ListParts(self, request: pb.ListPartsRequest, context: Context) -> pb.ListPartsResponse:
         """A slice of a job's result parts."""
@@ -67,25 +64,18 @@ class ReadCalls:
                 parts=[part_message(part) for part in found[:limit]], more=len(found) > limit, state=job.state
             )
 
-        return await self._shell.engine.execute(step)
+        return await self._shell.archive.execute(request.job, step)
 
     async def ListCompletions(self, request: pb.ListCompletionsRequest, context: Context) -> pb.ListCompletionsResponse:
         """A slice of a tenant's feed of accepted and finished jobs."""
         tenant = check_tenant(request.tenant)
         limit = page_limit(request.limit, "limit", MAX_COMPLETIONS)
 
-        def step(turn: Turn) -> pb.ListCompletionsResponse:
-            entries = views.list_completions(turn.state, tenant, request.after_sequence, limit)
-            records = [
-                pb.CompletionRecord(
-                    sequence=entry.sequence, kind=entry.kind, job=self._shell.record(turn.state.jobs[entry.job])
-                )
-                for entry in entries
-            ]
-            return pb.ListCompletionsResponse(
-                completions=records,
-                next_sequence=entries[-1].sequence if entries else request.after_sequence,
-                ledger_uid=self._shell.engine.opened.ledger_uid,
-            )
-
-        return await self._shell.engine.execute(step)
+        found, end = await self._shell.archive.list_completions(tenant, request.after_sequence, limit)
+        records = [
+            pb.CompletionRecord(sequence=entry.sequence, kind=entry.kind, job=self._shell.record(job))
+            for entry, job in found
+        ]
+        return pb.ListCompletionsResponse(
+            completions=records, next_sequence=end, ledger_uid=self._shell.engine.opened.ledger_uid
+        )

@@ -9,6 +9,7 @@ from services.scheduler.core.limits import Limits
 from services.scheduler.core.quotas import Quotas
 from services.scheduler.ledger import Ledger, MemoryLedger, RedisLedger, SqliteLedger, redis_address
 from services.scheduler.quota_settings import read_quotas
+from services.scheduler.upkeep import Upkeep
 
 SQLITE = "sqlite:///"
 MEMORY = "memory:"
@@ -97,6 +98,12 @@ class SchedulerSettings(BaseSettings):
     )
     drain_seconds: float = Field(default=10.0, ge=0, description="Open calls get so long at shutdown.")
 
+    snapshot_events: int = Field(default=50_000, ge=1, description="A snapshot is taken every so many ledger events.")
+    archive_seconds: float = Field(
+        default=600.0, ge=0, description="A job that ended so long ago leaves memory for the ledger's archive."
+    )
+    archive_jobs: int = Field(default=1000, ge=0, description="Most jobs in memory that have ended.")
+
     quotas: str = Field(
         default="",
         description="Limits by tenant as JSON; `*` is the rest. Keys: jobs, rows, tokens, tokens_per_day, chunks; 0 or "
@@ -154,6 +161,11 @@ class SchedulerSettings(BaseSettings):
             retention_days=self.retention_days,
             orphan_seconds=self.orphan_seconds,
         )
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """The bounds on memory and ledger."""
+        return Upkeep(self.snapshot_events, self.archive_seconds, self.archive_jobs)
 
     @property
     def tenant_quotas(self) -> Quotas:

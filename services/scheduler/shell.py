@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from services.scheduler.archive import Archive
 from services.scheduler.clock import Clock
 from services.scheduler.core import views
 from services.scheduler.core.checks import find_job, require
@@ -27,6 +28,7 @@ class Shell:
     """The parts around the engine."""
 
     engine: Engine
+    archive: Archive
     workers: Workers
     leases: LeaseClock
     polls: LeasePoll
@@ -43,7 +45,7 @@ class Shell:
 
     async def read_job(self, name: str) -> records_pb2.JobRecord:
         """The durable record of a job, or JOB_NOT_FOUND."""
-        return await self.engine.execute(lambda turn: self.record(find_job(turn.state, name)))
+        return await self.archive.execute(name, lambda turn: self.record(find_job(turn.state, name)))
 
     async def change_job(self, name: str, decide: Callable[[Turn], Events]) -> records_pb2.JobRecord:
         """Decide on a job and return its record once that is durable."""
@@ -52,7 +54,7 @@ class Shell:
             turn.record(decide(turn))
             return self.record(find_job(turn.state, name))
 
-        return await self.engine.execute(step)
+        return await self.archive.execute(name, step)
 
     def traceparent(self, name: str) -> str:
         """Where a job's trace began; empty for an unknown or untraced one."""

@@ -91,7 +91,7 @@ class Writer:
                 for key, value in captured[name].items():
                     yield name, pack({key: value})[0]
             else:
-                yield name, pack(captured[name]) if pack else captured[name]
+                yield name, packing.packed(kind, captured[name])
 
     def step(self) -> bool:
         """Do some of the work; returns whether there is more."""

@@ -73,4 +73,8 @@ class SteeringCalls:
             turn.record(cleanup.finish_cleanup(turn.state, lease.job, lease.fence, request.files))
             return pb.FinishCleanupResponse()
 
+        held = self._shell.engine.state.leases.get(lease.fence)
+        if held is not None and held.purge and held.job == lease.job:
+            # The archive forgets it first: should this process die in between, the task is done once more.
+            await self._shell.archive.delete(lease.job)
         return await self._shell.engine.execute(step)

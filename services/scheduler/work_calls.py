@@ -102,7 +102,7 @@ class WorkCalls:
             part=part.part_number,
             rows=part.row_count,
         ):
-            return await self._shell.engine.execute(step)
+            return await self._shell.archive.execute(request.job, step)
 
     async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, context: Context) -> pb.ReleaseLeaseResponse:
         """Take a lease back."""
@@ -113,7 +113,7 @@ class WorkCalls:
             turn.record(leasing.release_lease(turn.state, key.job, key.fence, requeue, self._shell.limits))
             return pb.ReleaseLeaseResponse()
 
-        return await self._shell.engine.execute(step)
+        return await self._shell.archive.execute(key.job, step)
 
     async def FinishJob(self, request: pb.FinishJobRequest, context: Context) -> records_pb2.JobRecord:
         """Make a job terminal."""

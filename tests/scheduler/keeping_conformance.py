@@ -1,13 +1,13 @@
 """What every ledger must keep beside its events. A store's test module subclasses this as it does the other."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from dataclasses import replace
 
 import pytest
 
 from services.scheduler.core.records import Completion
 from services.scheduler.ledger.base import Ledger, replay
-from services.scheduler.ledger.keeping import COMPACT_BATCH, KEPT_SNAPSHOTS, ArchiveRow, Keeping
+from services.scheduler.ledger.keeping import COMPACT_BATCH, KEPT_SNAPSHOTS, ArchiveRow
 from tests.scheduler import builders
 from tests.scheduler.ledger_conformance import events
 from tests.scheduler.refusals import refusal
@@ -17,10 +17,6 @@ from tidemill.v1 import job_pb2, job_service_pb2
 
 SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
 FAILED = job_pb2.JOB_STATE_FAILED
-
-
-class KeepingLedger(Ledger, Keeping, Protocol):
-    """Both protocols."""
 
 
 def row(number: int, tenant: str = "acme", state: job_pb2.JobState.ValueType = SUCCEEDED) -> ArchiveRow:
@@ -47,14 +43,14 @@ class KeepingConformance(ABC):
 
     @pytest.fixture
     @abstractmethod
-    def ledger(self) -> KeepingLedger:
+    def ledger(self) -> Ledger:
         """A new ledger, not opened."""
 
     @abstractmethod
-    def reopened(self, ledger: KeepingLedger) -> KeepingLedger:
+    def reopened(self, ledger: Ledger) -> Ledger:
         """The same ledger as another process would find it after this one died."""
 
-    def test_the_newest_snapshots_survive(self, ledger: KeepingLedger) -> None:
+    def test_the_newest_snapshots_survive(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         assert ledger.snapshots() == []
         ledger.append(epoch, 0, events(1, 9))
@@ -66,7 +62,7 @@ class KeepingConformance(ABC):
         assert again.snapshot(5) == b"state 5"
         assert again.snapshot(4) == b"state 4"
 
-    def test_a_snapshot_can_be_saved_twice(self, ledger: KeepingLedger) -> None:
+    def test_a_snapshot_can_be_saved_twice(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.append(epoch, 0, events(1, 3))
         ledger.save_snapshot(epoch, 3, b"first")
@@ -74,7 +70,7 @@ class KeepingConformance(ABC):
         assert ledger.snapshots() == [3]
         assert ledger.snapshot(3) == b"again"
 
-    def test_a_large_snapshot_is_kept_whole(self, ledger: KeepingLedger) -> None:
+    def test_a_large_snapshot_is_kept_whole(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.append(epoch, 0, events(1))
         blob = bytes(range(256)) * 20_000
@@ -83,7 +79,7 @@ class KeepingConformance(ABC):
         again.open("heir")
         assert again.snapshot(1) == blob
 
-    def test_a_discarded_snapshot_is_not_found_again(self, ledger: KeepingLedger) -> None:
+    def test_a_discarded_snapshot_is_not_found_again(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.append(epoch, 0, events(1, 3))
         ledger.save_snapshot(epoch, 2, b"good")
@@ -93,7 +89,7 @@ class KeepingConformance(ABC):
         again.open("heir")
         assert again.snapshots() == [2]
 
-    def test_compaction_drops_the_front_and_the_numbering_goes_on(self, ledger: KeepingLedger) -> None:
+    def test_compaction_drops_the_front_and_the_numbering_goes_on(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.append(epoch, 0, events(1, 10))
         ledger.save_snapshot(epoch, 6, b"state")
@@ -108,7 +104,7 @@ class KeepingConformance(ABC):
         assert again.append(opened.epoch, 10, events(11, epoch=opened.epoch)) == 11
         assert [event.sequence for event in replay(again, 6)] == [7, 8, 9, 10, 11]
 
-    def test_a_ledger_compacted_to_its_end_goes_on(self, ledger: KeepingLedger) -> None:
+    def test_a_ledger_compacted_to_its_end_goes_on(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.append(epoch, 0, events(1, 4))
         ledger.save_snapshot(epoch, 4, b"state")
@@ -121,7 +117,7 @@ class KeepingConformance(ABC):
         assert again.append(opened.epoch, 4, events(5)) == 5
         assert again.read(4, 10) == events(5)
 
-    def test_compaction_goes_in_steps(self, ledger: KeepingLedger) -> None:
+    def test_compaction_goes_in_steps(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         count = 2 * COMPACT_BATCH + 10
         ledger.append(epoch, 0, events(1, count))
@@ -132,7 +128,7 @@ class KeepingConformance(ABC):
         assert steps == 3
         assert [event.sequence for event in replay(ledger, count - 5)] == list(range(count - 4, count + 1))
 
-    def test_archived_jobs_are_found_by_name_and_request(self, ledger: KeepingLedger) -> None:
+    def test_archived_jobs_are_found_by_name_and_request(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.archive_jobs(epoch, [row(1), row(2), row(3, "other")])
         again = self.reopened(ledger)
@@ -144,13 +140,13 @@ class KeepingConformance(ABC):
         assert again.archived_request("other", "r3") == row(3, "other").name
         assert again.archived_request("acme", "") is None
 
-    def test_archiving_twice_changes_nothing(self, ledger: KeepingLedger) -> None:
+    def test_archiving_twice_changes_nothing(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         for _ in range(2):
             ledger.archive_jobs(epoch, [row(1), row(2)])
         assert ledger.list_archived("acme", [], "", 10) == [row(2), row(1)]
 
-    def test_archived_jobs_are_paged_newest_first(self, ledger: KeepingLedger) -> None:
+    def test_archived_jobs_are_paged_newest_first(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         rows = [row(number, state=FAILED if number % 3 == 0 else SUCCEEDED) for number in range(1, 10)]
         ledger.archive_jobs(epoch, [*rows, row(11, "other")])
@@ -162,7 +158,7 @@ class KeepingConformance(ABC):
         assert ledger.list_archived("acme", [FAILED, SUCCEEDED], "", 100) == newest_first
         assert ledger.list_archived("nobody", [], "", 4) == []
 
-    def test_a_deleted_job_is_forgotten(self, ledger: KeepingLedger) -> None:
+    def test_a_deleted_job_is_forgotten(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.archive_jobs(epoch, [row(1), row(2)])
         for _ in range(2):
@@ -171,7 +167,18 @@ class KeepingConformance(ABC):
         assert ledger.archived_request("acme", "r1") is None
         assert ledger.list_archived("acme", [], "", 10) == [row(2)]
 
-    def test_seals_and_ends_are_indexed_by_tenant(self, ledger: KeepingLedger) -> None:
+    def test_a_request_belongs_to_the_last_job_that_has_it(self, ledger: Ledger) -> None:
+        epoch = ledger.open("me").epoch
+        old, new = row(1), replace(row(2), request_id="r1")
+        ledger.archive_jobs(epoch, [old])
+        ledger.archive_jobs(epoch, [new])
+        assert ledger.archived_request("acme", "r1") == new.name
+        ledger.delete_archived(epoch, old.name)
+        assert ledger.archived_request("acme", "r1") == new.name
+        ledger.delete_archived(epoch, new.name)
+        assert ledger.archived_request("acme", "r1") is None
+
+    def test_seals_and_ends_are_indexed_by_tenant(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         one, other = builders.job_name(1), builders.job_name(2, "other")
         ledger.append(epoch, 0, [sealed(1), sealed(2, "other"), *events(3), finished(4, one), finished(5, other)])
@@ -183,7 +190,7 @@ class KeepingConformance(ABC):
         assert ledger.list_completions("acme", 4, 10) == []
         assert ledger.list_completions("other", 0, 10) == [Completion(2, accepted, other), Completion(5, ended, other)]
 
-    def test_compaction_leaves_the_index(self, ledger: KeepingLedger) -> None:
+    def test_compaction_leaves_the_index(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.append(epoch, 0, [sealed(1), sealed(2), sealed(3)])
         ledger.save_snapshot(epoch, 2, b"state")
@@ -192,20 +199,20 @@ class KeepingConformance(ABC):
         again.open("heir")
         assert [entry.sequence for entry in again.list_completions("acme", 0, 10)] == [1, 2, 3]
 
-    def test_what_was_not_appended_is_not_indexed(self, ledger: KeepingLedger) -> None:
+    def test_what_was_not_appended_is_not_indexed(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.append(epoch, 0, [sealed(1)])
         assert refusal(ledger.append, epoch, 4, [sealed(5)]).reason is Reason.LEDGER_FENCED
         assert [entry.sequence for entry in ledger.list_completions("acme", 0, 10)] == [1]
 
-    def test_a_probe_leaves_no_trace(self, ledger: KeepingLedger) -> None:
+    def test_a_probe_leaves_no_trace(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.append(epoch, 0, events(1))
         ledger.probe(epoch)
         assert ledger.append(epoch, 1, events(2)) == 2
         assert ledger.read(0, 10) == events(1, 2)
 
-    def test_an_older_writer_keeps_nothing(self, ledger: KeepingLedger) -> None:
+    def test_an_older_writer_keeps_nothing(self, ledger: Ledger) -> None:
         epoch = ledger.open("me").epoch
         ledger.append(epoch, 0, events(1, 3))
         again = self.reopened(ledger)

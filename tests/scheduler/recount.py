@@ -223,11 +223,21 @@ def summary(state: State) -> dict[str, Any]:
     return fields
 
 
-def restorable(state: State) -> dict[str, Any]:
-    """What a snapshot and the events behind it must give again: all but guesses that are refreshed in passing."""
+def restorable(state: State, time_ns: int | None = None) -> dict[str, Any]:
+    """What a snapshot and the events behind it must give again: all but guesses that are refreshed in passing.
+
+    The clock goes on between events. `time_ns` is one to which to let it go on.
+    """
+    state.pass_time(time_ns or state.time_ns)
     fields = summary(state)
     fields["ready"] = {name: fields["ready"][name] for name in ("_lists", "_keys")}
     return fields
+
+
+def check_same(one: State, other: State) -> None:
+    """Raise AssertionError unless both are states after the same events."""
+    time_ns = max(one.time_ns, other.time_ns)
+    assert restorable(one, time_ns) == restorable(other, time_ns)
 
 
 def check_claims(state: State) -> None:

@@ -10,6 +10,7 @@ from services.scheduler.core.limits import Limits
 from services.scheduler.core.quotas import Quotas
 from services.scheduler.ledger import Ledger, MemoryLedger
 from services.scheduler.service import SchedulerService
+from services.scheduler.upkeep import Upkeep
 from tests.scheduler import builders
 from tests.scheduler.fake_clock import FakeClock
 from tidemill.internal.v1 import records_pb2
@@ -97,10 +98,16 @@ async def running(
     time: FakeClock | None = None,
     ttl: float = 15.0,
     quotas: Quotas | None = None,
+    upkeep: Upkeep | None = None,
 ) -> AsyncGenerator[ServiceDesk]:
     """A scheduler that serves, until the block ends."""
     scheduler = Scheduler(
-        ledger or MemoryLedger(), limits or Limits(chunk_rows=10), ttl, time.clock() if time else None, quotas=quotas
+        ledger or MemoryLedger(),
+        limits or Limits(chunk_rows=10),
+        ttl,
+        time.clock() if time else None,
+        quotas=quotas,
+        upkeep=upkeep,
     )
     await scheduler.start()
     try:

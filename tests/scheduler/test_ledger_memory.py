@@ -3,7 +3,7 @@
 import pytest
 
 from services.scheduler.ledger import Ledger, MemoryLedger
-from tests.scheduler.keeping_conformance import KeepingConformance, KeepingLedger
+from tests.scheduler.keeping_conformance import KeepingConformance
 from tests.scheduler.ledger_conformance import LedgerConformance
 
 
@@ -19,9 +19,9 @@ class TestMemoryLedger(LedgerConformance):
 
 class TestMemoryKeeping(KeepingConformance):
     @pytest.fixture
-    def ledger(self) -> KeepingLedger:
+    def ledger(self) -> Ledger:
         return MemoryLedger()
 
-    def reopened(self, ledger: KeepingLedger) -> KeepingLedger:
+    def reopened(self, ledger: Ledger) -> Ledger:
         ledger.close()
         return ledger

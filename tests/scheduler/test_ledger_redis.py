@@ -11,7 +11,7 @@ import pytest
 from services.scheduler.ledger import Ledger, RedisLedger
 from services.scheduler.ledger.base import replay
 from services.scheduler.ledger.redis_address import RedisAddress, parse
-from tests.scheduler.keeping_conformance import KeepingConformance, KeepingLedger, sealed
+from tests.scheduler.keeping_conformance import KeepingConformance, sealed
 from tests.scheduler.ledger_conformance import LedgerConformance, events
 from tests.scheduler.redis_server import RedisServer
 from tests.scheduler.refusals import refusal
@@ -52,10 +52,10 @@ class TestRedisLedger(LedgerConformance):
 
 class TestRedisKeeping(KeepingConformance):
     @pytest.fixture
-    def ledger(self, redis_server: RedisServer) -> KeepingLedger:
+    def ledger(self, redis_server: RedisServer) -> Ledger:
         return fresh(redis_server)
 
-    def reopened(self, ledger: KeepingLedger) -> KeepingLedger:
+    def reopened(self, ledger: Ledger) -> Ledger:
         assert isinstance(ledger, RedisLedger)
         ledger.close()
         return RedisLedger(ledger.address)

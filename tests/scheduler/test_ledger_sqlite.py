@@ -10,7 +10,7 @@ import pytest
 from services.scheduler.ledger import Ledger, SqliteLedger
 from services.scheduler.ledger.base import replay
 from tests.scheduler import builders
-from tests.scheduler.keeping_conformance import KeepingConformance, KeepingLedger, finished, sealed
+from tests.scheduler.keeping_conformance import KeepingConformance, finished, sealed
 from tests.scheduler.ledger_conformance import LedgerConformance, events
 from tests.scheduler.refusals import refusal
 from tidemill.errors import Reason
@@ -43,10 +43,10 @@ class TestSqliteLedger(LedgerConformance):
 
 class TestSqliteKeeping(KeepingConformance):
     @pytest.fixture
-    def ledger(self, path: Path) -> KeepingLedger:
+    def ledger(self, path: Path) -> Ledger:
         return SqliteLedger(path)
 
-    def reopened(self, ledger: KeepingLedger) -> KeepingLedger:
+    def reopened(self, ledger: Ledger) -> Ledger:
         assert isinstance(ledger, SqliteLedger)
         ledger.close()
         return SqliteLedger(ledger.path)

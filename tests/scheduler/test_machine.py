@@ -396,7 +396,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         state = snapshot.load(self.snapshot)
         for event in replay(self.ledger, state.sequence):
             apply(state, event)
-        assert recount.restorable(state) == recount.restorable(self.state)
+        recount.check_same(state, self.state)
 
     # What always holds.
 

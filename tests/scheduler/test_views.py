@@ -4,7 +4,6 @@ import pytest
 
 from services.scheduler.core import views
 from services.scheduler.core.apply import apply, job_of
-from services.scheduler.core.records import Completion
 from services.scheduler.core.state import State
 from services.scheduler.core.times import SECOND
 from tests.scheduler import builders, recount
@@ -37,28 +36,6 @@ def test_jobs_are_listed_newest_first_by_tenant_and_state():
     assert listed((CANCELLED,)) == [builders.job_name(3)]
     assert listed((RECEIVING, CANCELLED)) == names
     assert views.list_jobs(desk.state, "nobody", (), "", 10) == []
-
-
-def test_the_feed_has_accepted_and_finished_jobs_in_ledger_order():
-    desk = Desk()
-    desk.queue(rows=[5])
-    desk.queue(builders.spec(2, tenant="beta"))
-    desk.create(builders.spec(3))
-    desk.cancel(builders.job_name(3))
-    (lease,) = desk.lease()
-    desk.answer(lease)
-    (closing,) = desk.lease()
-    desk.finish(closing)
-    feed = views.list_completions(desk.state, "acme", 0, 10)
-    assert [(entry.kind, entry.job) for entry in feed] == [
-        (ACCEPTED, JOB),
-        (FINISHED, builders.job_name(3)),
-        (FINISHED, JOB),
-    ]
-    assert views.list_completions(desk.state, "acme", feed[0].sequence, 1) == feed[1:2]
-    assert views.list_completions(desk.state, "acme", feed[-1].sequence, 10) == []
-    assert views.list_completions(desk.state, "nobody", 0, 10) == []
-    assert Completion(feed[0].sequence, ACCEPTED, JOB) == feed[0]
 
 
 def test_the_estimate_follows_the_rate_of_results():

@@ -7,10 +7,10 @@ from services.scheduler.core.backoff import backoff_ns
 from services.scheduler.core.chunks import remainder_pieces
 from services.scheduler.core.estimates import model_pace
 from services.scheduler.core.paces import score
-from services.scheduler.core.records import Chunk, Cleanup, Completion, Ending, Job, Lease, LeaseKind
+from services.scheduler.core.records import Chunk, Cleanup, Ending, Job, Lease, LeaseKind
 from services.scheduler.core.state import Closing, State
 from tidemill.internal.v1 import ledger_pb2
-from tidemill.v1 import job_pb2, job_service_pb2
+from tidemill.v1 import job_pb2
 
 
 def job_ending(state: State, event: ledger_pb2.LedgerEvent) -> None:
@@ -124,7 +124,3 @@ def job_finished(state: State, event: ledger_pb2.LedgerEvent) -> None:
         )
     )
     state.put_cleanup(job.name, Cleanup(state.time_ns))
-    insort(
-        state.feed.setdefault(job.tenant, []),
-        Completion(event.sequence, job_service_pb2.COMPLETION_KIND_FINISHED, job.name),
-    )

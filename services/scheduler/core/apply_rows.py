@@ -1,15 +1,14 @@
 """Events about a job's rows: created, filled, sealed."""
 
-from bisect import insort
 from dataclasses import replace
 
 from services.scheduler.core.apply_sla import promised
 from services.scheduler.core.estimates import expected_row_tokens, model_pace
-from services.scheduler.core.records import Completion, Job, Outlook, Seal, Segment, Terms
+from services.scheduler.core.records import Job, Outlook, Seal, Segment, Terms
 from services.scheduler.core.state import State
 from services.scheduler.core.times import from_timestamp
 from tidemill.internal.v1 import ledger_pb2, records_pb2
-from tidemill.v1 import job_pb2, job_service_pb2
+from tidemill.v1 import job_pb2
 
 
 def job_created(state: State, event: ledger_pb2.LedgerEvent) -> None:
@@ -89,10 +88,6 @@ def job_sealed(state: State, event: ledger_pb2.LedgerEvent) -> None:
     )
     state.put(promised(job, state.time_ns))
     del state.receiving[job.name]
-    insort(
-        state.feed.setdefault(job.tenant, []),
-        Completion(event.sequence, job_service_pb2.COMPLETION_KIND_ACCEPTED, job.name),
-    )
 
 
 def _first_outlook(sealed: ledger_pb2.JobSealed) -> Outlook:

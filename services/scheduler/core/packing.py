@@ -95,6 +95,12 @@ def _copy_fields(kind: type) -> Convert:
     return convert
 
 
+def packed(kind: Any, value: Any) -> Any:
+    """A value of a type as a JSON value."""
+    convert = packer(kind)
+    return convert(value) if convert else value
+
+
 @cache
 def packer(kind: Any) -> Convert | None:
     """What turns values of a type into JSON values; None where they are such already.

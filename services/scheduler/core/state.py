@@ -17,7 +17,6 @@ from services.scheduler.core.paces import ModelPace
 from services.scheduler.core.records import (
     Chunk,
     Cleanup,
-    Completion,
     Job,
     JobState,
     Lease,
@@ -64,7 +63,6 @@ class State:
         closing: closing tasks that wait, by the time from which they may run.
         receiving: create time of unsealed jobs, oldest first.
         in_flight: leased chunks as the caps see them.
-        feed: completion entries by tenant, by sequence.
         paces: what commits taught, by model.
         demand: tokens that open jobs still need, by deadline.
         holdings: what each tenant holds, and `spending` what it used today.
@@ -96,7 +94,6 @@ class State:
     closing: list[Closing] = field(default_factory=list[Closing])
     receiving: dict[str, int] = field(default_factory=dict[str, int])
     in_flight: InFlight = field(default_factory=InFlight)
-    feed: dict[str, list[Completion]] = field(default_factory=dict[str, list[Completion]])
     paces: dict[str, ModelPace] = field(default_factory=dict[str, ModelPace])
     demand: Demand = field(default_factory=Demand)
     holdings: Holdings = field(default_factory=Holdings)
@@ -187,16 +184,14 @@ class State:
         if job is None:
             return
         self._leave_memory_order(job)
-        # Nothing changed the job after its end, so its revision is that of its last entry.
-        sequences = {job.revision, job.seal.sequence if job.seal else 0}
-        feed = self.feed.get(job.tenant, [])
-        for sequence in sequences:
-            place = bisect_left(feed, sequence, key=lambda entry: entry.sequence)
-            if place < len(feed) and feed[place].sequence == sequence:
-                del feed[place]
         if self.requests.get((job.tenant, job.spec.request_id)) == name:
             del self.requests[job.tenant, job.spec.request_id]
         self.put(replace(job, deleted=True, revision=self.sequence))
+
+    def hidden(self, name: str) -> bool:
+        """Whether the job, in memory or in the archive, was deleted."""
+        cleanup = self.cleanups.get(name)
+        return cleanup is not None and cleanup.purge_ns > 0
 
     def _leave_memory_order(self, job: Job) -> None:
         place = bisect_left(self.ended, (job.end_ns, job.name))

@@ -6,7 +6,7 @@ from heapq import merge
 from itertools import islice
 
 from services.scheduler.core.codec import segment_message
-from services.scheduler.core.records import Completion, Job, JobState, Lease, LeaseKind, Part, Segment
+from services.scheduler.core.records import Job, JobState, Lease, LeaseKind, Part, Segment
 from services.scheduler.core.state import State
 from services.scheduler.core.times import to_timestamp
 from tidemill import rowset
@@ -151,13 +151,6 @@ def covering_segments(state: State, job: str, start: int, rows: int) -> list[Seg
 def list_parts(state: State, job: str, after_part: int, limit: int) -> list[Part]:
     """At most `limit` parts behind the first `after_part`, in commit order."""
     return state.parts.get(job, [])[after_part : after_part + limit]
-
-
-def list_completions(state: State, tenant: str, after_sequence: int, limit: int) -> list[Completion]:
-    """At most `limit` entries of the tenant's feed above `after_sequence`."""
-    feed = state.feed.get(tenant, [])
-    first = bisect_right(feed, after_sequence, key=lambda entry: entry.sequence)
-    return feed[first : first + limit]
 
 
 def lease_message(state: State, lease: Lease, ttl_seconds: float) -> scheduler_service_pb2.Lease:

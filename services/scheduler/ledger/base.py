@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.scheduler.ledger.keeping import Keeping
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
 
@@ -32,8 +33,8 @@ class Opened:
     repaired: str = ""
 
 
-class Ledger(Protocol):
-    """Append-only store of ledger events, numbered from 1 without gaps."""
+class Ledger(Keeping, Protocol):
+    """Append-only store of ledger events, numbered from 1 without gaps, and of what is kept beside them."""
 
     def open(self, owner: str) -> Opened:
         """Take over as the only writer; `owner` names the process in messages.

@@ -32,6 +32,11 @@ class MemoryLedger:
     def _last(self) -> int:
         return self._base + len(self._records)
 
+    @property
+    def first_sequence(self) -> int:
+        """Of the oldest event that was not dropped, or of the next one."""
+        return self._base + 1
+
     def append(self, epoch: int, expected_sequence: int, events: Sequence[ledger_pb2.LedgerEvent]) -> int:
         """Store `events`; durable as far as memory is."""
         self._check(epoch)
@@ -116,7 +121,7 @@ class MemoryLedger:
         """Drop a row."""
         self._check(epoch)
         row = self._archive.pop(name, None)
-        if row and row.request_id:
+        if row and self._requests.get((row.tenant, row.request_id)) == name:
             del self._requests[row.tenant, row.request_id]
 
     def list_completions(self, tenant: str, after_sequence: int, limit: int) -> list[Completion]:

@@ -60,7 +60,7 @@ return {{'ok'}}
 DELETE_ARCHIVED = f"""#!lua flags=allow-oom
 {_WRITER}
 redis.call('HDEL', KEYS[2], ARGV[2])
-if ARGV[3] ~= '' then redis.call('HDEL', KEYS[3], ARGV[3]) end
+if ARGV[3] ~= '' and redis.call('HGET', KEYS[3], ARGV[3]) == ARGV[2] then redis.call('HDEL', KEYS[3], ARGV[3]) end
 for index = 4, #KEYS do redis.call('ZREM', KEYS[index], ARGV[2]) end
 return {{'ok'}}
 """

@@ -75,9 +75,10 @@ def archived(db: sqlite3.Connection, name: str) -> bytes | None:
 
 def archived_request(db: sqlite3.Connection, tenant: str, request_id: str) -> str | None:
     """Name by request id."""
-    query = "SELECT name FROM archive WHERE tenant = ? AND request_id = ? AND request_id != ''"
-    row: tuple[str] | None = db.execute(query, (tenant, request_id)).fetchone()
-    return row[0] if row else None
+    # A deleted job's request id is free again, so that a later job may have it too.
+    query = "SELECT max(name) FROM archive WHERE tenant = ? AND request_id = ? AND request_id != ''"
+    row: tuple[str | None] = db.execute(query, (tenant, request_id)).fetchone()
+    return row[0]
 
 
 def list_archived(
