@@ -44,7 +44,7 @@ class RedisSource(RedisKeeping):
     def stored(self, after: int, limit: int) -> list[StoredEvent]:
         """Records, each checked."""
         match self._ask_events(after, limit):
-            case [b"ok", list(found)]:
+            case [b"ok", list(found), *_]:
                 return [_stored(frame, number) for number, frame in enumerate(cast("list[bytes]", found), after + 1)]
             case [b"compacted", int(base)] if base > after:
                 return self.stored(base, limit)
