@@ -19,6 +19,7 @@ from services.scheduler.core.state import State
 from services.scheduler.core.times import to_timestamp
 from services.scheduler.ledger.base import Ledger, Opened
 from services.scheduler.recovery import recover
+from services.scheduler.room import Room
 from services.scheduler.snapshotting import EVERY_EVENTS, Snapshots
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
@@ -44,9 +45,16 @@ class Turn:
     epoch: int
     now_ns: int
     events: Events = field(default_factory=Events)
+    refusal: TidemillError | None = None
 
     def record(self, events: Events) -> Events:
-        """Number, time and apply `events`, in this order; they become durable with the group."""
+        """Number, time and apply `events`, in this order; they become durable with the group.
+
+        Raises:
+            TidemillError: LEDGER_FULL.
+        """
+        if events and self.refusal is not None:
+            raise self.refusal.with_traceback(None)
         for event in events:
             event.sequence = self.state.sequence + 1
             event.time.CopyFrom(to_timestamp(max(self.now_ns, self.state.time_ns)))
@@ -100,6 +108,7 @@ class Engine:
         self._opened: Opened | None = None
         self._loop_task: asyncio.Task[None] | None = None
         self._failure: TidemillError | None = None
+        self._room = Room(lambda: self._call(ledger.probe, self.opened.epoch), clock.monotonic)
         self.stopped = asyncio.Event()
 
     async def start(self, takeover: Takeover | None = None) -> Opened:
@@ -193,7 +202,10 @@ class Engine:
         try:
             if self._state is None:
                 await self._rebuild()
-            turn = Turn(self.state, self.opened.epoch, self._clock.wall_ns())
+            if await self._room.found_again():
+                # Steps that were refused may have forgotten what they had planned.
+                self._on_durable(self.state, [])
+            turn = Turn(self.state, self.opened.epoch, self._clock.wall_ns(), refusal=self._room.refusal)
             turn.state.pass_time(turn.now_ns)
             before = turn.state.sequence
             replies = [_decide(command, turn) for command in group if not command.reply.done()]
@@ -228,6 +240,7 @@ class Engine:
         log.error("group failed", reason=error.reason, message=error.message, commands=len(group))
         self._state = None
         self._failure = error
+        self._room.note(error)
         if error.reason is Reason.LEDGER_FENCED:
             self.stopped.set()
             self._refuse_waiting(error)

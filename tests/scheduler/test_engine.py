@@ -9,11 +9,13 @@ import pytest
 from services.scheduler.clock import Clock
 from services.scheduler.core import jobs
 from services.scheduler.core.checks import find_job
+from services.scheduler.core.state import State
 from services.scheduler.core.times import SECOND
-from services.scheduler.engine import MAX_GROUP, Engine, Turn
+from services.scheduler.engine import MAX_GROUP, Engine, Events, Turn
 from services.scheduler.ledger import MemoryLedger
 from services.scheduler.ledger.base import replay
 from tests.scheduler import builders, recount
+from tests.scheduler.fake_clock import FakeClock
 from tests.scheduler.fake_ledger import FakeLedger, write_failed
 from tidemill.errors import Reason, TidemillError
 
@@ -220,3 +222,30 @@ async def test_a_closed_engine_answers(ledger: FakeLedger):
         assert caught.value.reason is Reason.UNAVAILABLE
     with pytest.raises(TidemillError):
         await engine.execute(create(3))
+
+
+async def test_a_full_ledger_is_left_alone_until_a_probe_passes(ledger: FakeLedger):
+    clock, rebuilds = FakeClock(), 0
+
+    def count(_state: State, events: Events) -> None:
+        nonlocal rebuilds
+        rebuilds += not events
+
+    engine = Engine(ledger, clock.clock(), "test", count)
+    await engine.start()
+    await engine.execute(create(1))
+    ledger.fail_before = ledger.fail_probes = TidemillError(Reason.LEDGER_FULL, "no room", retry_after=5.0)
+    for seconds in (0, 0.1, 2, 2):
+        clock.advance(seconds)
+        with pytest.raises(TidemillError, match="no room"):
+            await engine.execute(create(2))
+        assert await engine.execute(known_jobs) == {builders.job_name(1)}
+        assert await engine.execute(create(1)) == builders.job_name(1)
+    assert ledger.appends == [1, 1]
+    assert rebuilds == 2
+    ledger.fail_probes = None
+    clock.advance(2)
+    await engine.execute(create(2))
+    assert ledger.appends == [1, 1, 1]
+    assert await engine.execute(known_jobs) == {builders.job_name(1), builders.job_name(2)}
+    await engine.close()
