@@ -12,7 +12,8 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from services.scheduler import snapshot
+from services.scheduler import archived, snapshot
+from services.scheduler.archived import ArchivedJob
 from services.scheduler.core import cleanup, leasing, steering, views
 from services.scheduler.core.apply import apply
 from services.scheduler.core.state import State
@@ -32,8 +33,8 @@ LATER = 1_000_000
 SNAPSHOT_AT = 60
 
 
-def history() -> Desk:
-    """A few days of a small service."""
+def history() -> tuple[Desk, ArchivedJob]:
+    """A few days of a small service, and the job of it that was archived."""
     desk = Desk()
     _succeed(desk, 1)
     _steer(desk, 2)
@@ -41,10 +42,11 @@ def history() -> Desk:
     _poison(desk, 4)
     _succeed(desk, 5)
     _event(desk, ledger_restored=ledger_pb2.LedgerRestored(fence_base=1 << 40))
+    gone = archived.take(desk.state, builders.job_name(1))
     _event(desk, job_archived=ledger_pb2.JobArchived(job=builders.job_name(1)))
     _leave_open(desk)
     desk.change_model(pb.ChangeModelRequest(model="tiny", drained=True, pinned=True))
-    return desk
+    return desk, gone
 
 
 def _event(desk: Desk, **payload: Any) -> None:
@@ -141,12 +143,19 @@ def summary(state: State) -> dict[str, Any]:
     }
 
 
-def write(path: Path) -> State:
-    """Make the ledger at `path`; returns its state."""
-    desk = history()
+def archived_summary(gone: ArchivedJob) -> dict[str, Any]:
+    """What any version must find of the archived job."""
+    keys = [part.key for part in gone.parts]
+    return {"job": MessageToDict(views.job_record(gone.job)), "parts": keys, "segments": len(gone.segments)}
+
+
+def write(path: Path) -> tuple[State, ArchivedJob]:
+    """Make the ledger at `path`; returns its state and the archived job."""
+    desk, gone = history()
     ledger = SqliteLedger(path)
     epoch = ledger.open("the maker of the fixture").epoch
     ledger.append(epoch, 0, desk.history)
+    ledger.archive_jobs(epoch, [archived.row(gone)])
     middle = State()
     for event in desk.history[:SNAPSHOT_AT]:
         apply(middle, event)
@@ -157,14 +166,15 @@ def write(path: Path) -> State:
         db.execute("UPDATE meta SET value = ? WHERE key = 'ledger_uid'", (LEDGER_UID,))
     db.execute("VACUUM")
     db.close()
-    return desk.state
+    return desk.state, gone
 
 
 def main() -> None:
     """Write both files."""
     path = FOLDER / f"ledger-{VERSION}.sqlite3"
     path.unlink(missing_ok=True)
-    found = summary(write(path))
+    state, gone = write(path)
+    found = summary(state) | {"archived": archived_summary(gone)}
     path.with_name(path.name + ".lock").unlink()
     path.with_suffix(".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     print(path, path.stat().st_size, file=sys.stderr)
