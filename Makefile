@@ -13,7 +13,7 @@ COVERAGE := --cov --cov-branch --cov-report=term --cov-report=json:build/coverag
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: preflight
 preflight: ## Say within a second whether this machine can run Tidemill
@@ -32,6 +32,10 @@ demo: preflight venv ## Answer 200 prompts end to end (KEEP=1 leaves everything 
 .PHONY: redis
 redis: venv ## A redis-server for the tests of the Redis ledger: Debian's, where it is missing and may be installed
 	@$(PY) -m scripts.install_redis
+
+.PHONY: cluster-demo
+cluster-demo: venv redis ## Two schedulers on Redis, two gateways: answer the prompts while the leader is killed
+	@$(PY) -m scripts.cluster_demo
 
 .PHONY: test
 test: venv redis ## Every test but the soak, with branch coverage

@@ -29,9 +29,9 @@ def help_of(*command: str) -> str:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_make_target_that_is_named_exists(path: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {word for line in shell_lines(path) for word in re.findall(r"^make ([a-z]+)", line)}
-    named |= set(re.findall(r"`make ([a-z]+)[^`]*`", path.read_text()))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {word for line in shell_lines(path) for word in re.findall(r"^make ([a-z-]+)", line)}
+    named |= set(re.findall(r"`make ([a-z-]+)[^`]*`", path.read_text()))
     assert named <= targets
 
 

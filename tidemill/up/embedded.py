@@ -85,7 +85,7 @@ def running(options: UpOptions, report: Callable[[Event], None], tell: Callable[
         chosen = choose(options, home, tell)
         api_key = home.development_key()
         supervisor = Supervisor(process_specs(chosen, api_key), report)
-        with _stopped_at_end(supervisor, home), DownloadProgress(home.logs / "inference.log", tell):
+        with stopped_at_end(supervisor, home), DownloadProgress(home.logs / "inference.log", tell):
             supervisor.start()
             supervisor.wait_ready(START_SECONDS)
             _announce(chosen, api_key, supervisor)
@@ -108,7 +108,8 @@ def _check_machine(options: UpOptions) -> None:
 
 
 @contextlib.contextmanager
-def _stopped_at_end(supervisor: Supervisor, home: Home) -> Generator[None]:
+def stopped_at_end(supervisor: Supervisor, home: Home) -> Generator[None]:
+    """Stop everything when the block ends, or at a signal, which is raised as `Interrupted`; a second one kills."""
     ending = False
 
     def on_signal(number: int, _frame: FrameType | None) -> None:

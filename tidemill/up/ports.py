@@ -1,6 +1,7 @@
 """Ports on loopback: the default one, or the next that is free."""
 
 import socket
+from collections.abc import Iterable
 
 from tidemill.errors import Reason, TidemillError
 from tidemill.preflight import PORTS
@@ -14,6 +15,14 @@ def choose_ports(*, any_port: bool = False) -> dict[str, int]:
     chosen: dict[str, int] = {}
     for name, default in PORTS.items():
         chosen[name] = _free_port(0 if any_port else default, set(chosen.values()))
+    return chosen
+
+
+def free_ports(names: Iterable[str]) -> dict[str, int]:
+    """A port that the system chooses for each name, all different."""
+    chosen: dict[str, int] = {}
+    for name in names:
+        chosen[name] = _free_port(0, set(chosen.values()))
     return chosen
 
 
