@@ -102,6 +102,18 @@ def test_secrets_are_made_once_and_private(home: Home) -> None:
     assert home.root.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_development_key_is_an_admin_key(home: Home) -> None:
+    key = home.development_key()
+    [record] = list_keys(home.keys_file)
+    assert record.admin
+    # A home of an earlier version has one that is not.
+    fields = json.loads(home.keys_file.read_text())
+    fields["keys"][0].pop("admin")
+    home.keys_file.write_text(json.dumps(fields))
+    assert home.development_key() != key
+    assert [record.admin for record in list_keys(home.keys_file)] == [False, True]
+
+
 def test_a_development_key_that_is_not_valid_any_more_is_replaced(home: Home) -> None:
     key = home.development_key()
     home.keys_file.unlink()

@@ -26,6 +26,7 @@ from tidemill.store import open_store
 from tidemill.v1 import job_pb2
 
 FRAME = 10
+SERVICES = {"tidemill.v1.JobService", "tidemill.v1.ModelService", "tidemill.v1.AdminService"}
 
 
 @pytest.fixture
@@ -181,12 +182,12 @@ async def test_health_and_reflection_need_no_key(stack: Stack) -> None:
     address = stack.address_of("gateway")
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        for service in ("", "tidemill.v1.JobService", "tidemill.v1.ModelService"):
+        for service in ("", *SERVICES):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
     with grpc.insecure_channel(address) as channel:
         services = await asyncio.to_thread(ProtoReflectionDescriptorDatabase(channel).get_services)
-    assert {"tidemill.v1.JobService", "tidemill.v1.ModelService"} <= set(services)
+    assert SERVICES <= set(services)
 
 
 def metric(stack: Stack, name: str) -> float:
