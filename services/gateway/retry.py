@@ -44,7 +44,11 @@ class RetryFailedRows:
         self._background = background
 
     async def handle(self, principal: Principal, request: Request) -> records_pb2.JobRecord:
-        """The sealed job; JOB_NOT_TERMINAL or NO_FAILED_ROWS. Without a `request_id` nothing is left half-done."""
+        """The sealed job; JOB_NOT_TERMINAL or NO_FAILED_ROWS.
+
+        Without a `request_id` nothing is left half-done; with one, the metadata of an error name the job that waits to
+        be gone on with, as `unsealed_job`.
+        """
         source = await self._scheduler.get_job(str(principal.job(request.name)))
         _check(request, source)
         await self._catalogue.require(source.spec.model)
@@ -55,6 +59,9 @@ class RetryFailedRows:
         try:
             record = await self._fill(record, source.spec.name)
             filled = True
+        except TidemillError as exc:
+            exc.metadata["unsealed_job"] = record.spec.name
+            raise
         finally:
             if not filled and not request.request_id:
                 self._background.run(self._scheduler.cancel_job(record.spec.name))

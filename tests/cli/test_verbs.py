@@ -134,3 +134,13 @@ def test_explain(run: Run, waiting: str) -> None:
     assert "waits for            paused" in told.stdout
     assert "to change it" in told.stdout
     assert json.loads(run("explain", waiting, "--json").stdout)["cause"] == "WAIT_CAUSE_PAUSED"
+
+
+def test_delete(run: Run, service: Service) -> None:
+    with Client(service.address, service.key) as client:
+        jobs = [client.submit(["a"], model=service.model) for _ in range(2)]
+        for job in jobs:
+            job.wait(timeout=30)
+    assert "its data is removed at 20" in run("delete", jobs[0].name).stdout
+    assert set(json.loads(run("delete", jobs[1].name, "--json").stdout)) == {"name", "purge_time"}
+    assert run("show", jobs[0].name).exit_code == 3

@@ -64,6 +64,24 @@ def test_failed_rows_are_asked_again(service: Service, client: Client) -> None:
     assert refused(good.retry_failed_rows).reason is Reason.NO_FAILED_ROWS
 
 
+@pytest.mark.parametrize("request_id", ["", "kept"])
+def test_a_retry_that_fails_is_kept_under_a_request_id_only(service: Service, client: Client, request_id: str) -> None:
+    job = client.submit([{"prompt": "x", "custom_id": "fail-1"}], model=service.model)
+    job.wait(timeout=30)
+    for path in (service.stack.home / "store" / "jobs" / "dev" / job.name.rpartition("/")[2] / "input").glob(
+        "*.parquet"
+    ):
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    error = refused(lambda: job.retry_failed_rows(request_id=request_id))
+    assert error.reason is Reason.DATA_CORRUPT
+    left = client.job(error.metadata["unsealed_job"])
+    assert left.get().retry_of == job.name
+    if request_id:
+        assert state_name(left.get()) == "RECEIVING"
+        left.cancel()
+    assert state_name(left.wait(timeout=30)) == "CANCELLED"
+
+
 def test_estimates(service: Service, client: Client) -> None:
     imagined = client.estimate(100, model=service.model, output_tokens=50, deadline="2h", service_class="urgent")
     assert "100 rows" in imagined.basis
@@ -99,3 +117,14 @@ def test_a_job_explains_itself(service: Service, client: Client) -> None:
     assert paused.cause == job_service_pb2.WAIT_CAUSE_PAUSED
     assert paused.job.name == job.name
     assert paused.remedies
+
+
+def test_a_deleted_job_is_gone(service: Service, client: Client) -> None:
+    job = client.submit(["a"], model=service.model)
+    job.wait(timeout=30)
+    left = job.delete() - datetime.now(UTC)
+    assert timedelta(hours=23) < left < timedelta(hours=25)
+    for act in (job.get, job.delete, lambda: list(job.results())):
+        assert refused(act).reason is Reason.JOB_NOT_FOUND
+    assert job.name not in [item.name for item in client.jobs()]
+    assert refused(waiting(service, client).delete).reason is Reason.JOB_NOT_TERMINAL

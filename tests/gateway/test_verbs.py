@@ -243,3 +243,24 @@ async def queued_or_none(client: GatewayClient, worker: FakeWorker) -> job_pb2.J
         if exc.metadata.get("quota") != "jobs":
             raise
         return None
+
+
+async def delete(client: GatewayClient, name: str) -> job_service_pb2.DeleteJobResponse:
+    return await client.unary(client.jobs.DeleteJob, pb.DeleteJobRequest(name=name))
+
+
+async def test_a_deleted_job_is_hidden_at_once(client: GatewayClient, worker: FakeWorker) -> None:
+    job = await queued(client, worker)
+    with refused("JOB_NOT_TERMINAL"):
+        await delete(client, job.name)
+    await worker.end(job.name)
+    deleted = await delete(client, job.name)
+    assert deleted.purge_time.ToSeconds() == pytest.approx(time.time() + 86400, abs=60)
+    for call in (delete, client.get, pause, explain):
+        arguments = (job.name,) if call == client.get else (client, job.name)
+        with refused("JOB_NOT_FOUND"):
+            await call(*arguments)
+    with refused("JOB_NOT_FOUND"):
+        await client.results(job.name)
+    page = await client.unary(client.jobs.ListJobs, pb.ListJobsRequest(page_size=1000))
+    assert job.name not in [item.name for item in page.jobs]

@@ -147,7 +147,13 @@ class JobHandle:
         request = job_service_pb2.RetryFailedRowsRequest(name=self.name, request_id=request_id or uuid.uuid4().hex)
         if deadline is not None:
             request.completion_window.CopyFrom(window_of(deadline))
-        job = self._call(self._transport.jobs.RetryFailedRows, request, timeout=RETRY_SECONDS)
+        try:
+            job = self._call(self._transport.jobs.RetryFailedRows, request, timeout=RETRY_SECONDS)
+        except TidemillError as exc:
+            # Nobody knows the id that was made up here, so nobody could go on with the job.
+            if not request_id and (left := exc.metadata.get("unsealed_job")):
+                JobHandle(self._transport, left, trace=self.trace).cancel()
+            raise
         return JobHandle(self._transport, job.name, trace=self.trace)
 
     def estimate(self) -> job_service_pb2.EstimateJobResponse:
