@@ -74,7 +74,7 @@ class Scheduler:
         return await self._call(self._stub.UpdateJob, request)
 
     async def delete_job(self, job: str) -> scheduler_service_pb2.DeleteJobResponse:
-        """Hide a terminal job. When the answer is lost, the call made again finds no job."""
+        """Hide a terminal job."""
         return await self._call(self._stub.DeleteJob, scheduler_service_pb2.DeleteJobRequest(job=job))
 
     async def estimate_job(

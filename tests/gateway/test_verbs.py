@@ -256,11 +256,9 @@ async def test_a_deleted_job_is_hidden_at_once(client: GatewayClient, worker: Fa
     await worker.end(job.name)
     deleted = await delete(client, job.name)
     assert deleted.purge_time.ToSeconds() == pytest.approx(time.time() + 86400, abs=60)
-    for call in (delete, client.get, pause, explain):
-        arguments = (job.name,) if call == client.get else (client, job.name)
+    assert await delete(client, job.name) == deleted
+    for call in (pause, explain, GatewayClient.get, GatewayClient.results):
         with refused("JOB_NOT_FOUND"):
-            await call(*arguments)
-    with refused("JOB_NOT_FOUND"):
-        await client.results(job.name)
+            await call(client, job.name)
     page = await client.unary(client.jobs.ListJobs, pb.ListJobsRequest(page_size=1000))
     assert job.name not in [item.name for item in page.jobs]

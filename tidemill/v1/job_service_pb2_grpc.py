@@ -231,7 +231,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """Hides a terminal job at once and removes its data a day later. Repeating it is NOT_FOUND.
+        """Hides a terminal job at once and removes its data a day later. Repeating it is OK until then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,7 +74,7 @@ class JobServiceStub:
     UpdateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_pb2.Job]
     """Changes the deadline, class, deadline policy or escalation of a job that has not ended."""
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]
-    """Hides a terminal job at once and removes its data a day later. Repeating it is NOT_FOUND."""
+    """Hides a terminal job at once and removes its data a day later. Repeating it is OK until then."""
     RetryFailedRows: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RetryFailedRowsRequest, _job_pb2.Job]
     """Creates, fills and seals a job with the failed rows of a terminal one. The same `request_id` returns the same job."""
     EstimateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.EstimateJobRequest, _job_service_pb2.EstimateJobResponse]
@@ -127,7 +127,7 @@ class JobServiceAsyncStub(JobServiceStub):
     UpdateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Changes the deadline, class, deadline policy or escalation of a job that has not ended."""
     DeleteJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DeleteJobRequest, _job_service_pb2.DeleteJobResponse]  # type: ignore[assignment]
-    """Hides a terminal job at once and removes its data a day later. Repeating it is NOT_FOUND."""
+    """Hides a terminal job at once and removes its data a day later. Repeating it is OK until then."""
     RetryFailedRows: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RetryFailedRowsRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Creates, fills and seals a job with the failed rows of a terminal one. The same `request_id` returns the same job."""
     EstimateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.EstimateJobRequest, _job_service_pb2.EstimateJobResponse]  # type: ignore[assignment]
@@ -261,7 +261,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.DeleteJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.DeleteJobResponse, _abc.Awaitable[_job_service_pb2.DeleteJobResponse]]:
-        """Hides a terminal job at once and removes its data a day later. Repeating it is NOT_FOUND."""
+        """Hides a terminal job at once and removes its data a day later. Repeating it is OK until then."""
 
     @_abc_1.abstractmethod
     def RetryFailedRows(
