@@ -5,6 +5,7 @@ first, and the archive only about what is not there.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from services.scheduler import archived
@@ -14,6 +15,8 @@ from services.scheduler.core import jobs, views
 from services.scheduler.core.records import Completion, Job, JobState
 from services.scheduler.core.state import State
 from services.scheduler.engine import Engine, Events, Turn
+from services.scheduler.ledger.base import Ledger
+from services.scheduler.ledger.keeping import ArchiveRow
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
 
@@ -87,12 +90,21 @@ class Archive:
         found = await self._engine.execute(lambda turn: views.list_jobs(turn.state, tenant, states, before, limit))
         if not self._engine.state.archivals:
             return found
-        rows = await self._engine.on_ledger(lambda ledger: ledger.list_archived(tenant, states, before, limit))
         merged = {job.name: job for job in found}
-        for row in rows:
-            if row.name not in merged and not self._engine.state.hidden(row.name):
+        for row in await self._visible(tenant, states, before, limit):
+            if row.name not in merged:
                 merged[row.name] = archived.unpack(row.blob, row.name).job
         return [merged[name] for name in sorted(merged, reverse=True)[:limit]]
+
+    async def _visible(self, tenant: str, states: Sequence[JobState], before: str, limit: int) -> list[ArchiveRow]:
+        """At most `limit` archived jobs that were not deleted: deleted ones must not make a page look like the last."""
+        found: list[ArchiveRow] = []
+        while True:
+            rows = await self._engine.on_ledger(partial(_list_archived, tenant, states, before, limit))
+            found += [row for row in rows if not self._engine.state.hidden(row.name)]
+            if len(rows) < limit or len(found) >= limit:
+                return found[:limit]
+            before = rows[-1].name
 
     async def list_completions(
         self, tenant: str, after_sequence: int, limit: int
@@ -111,3 +123,9 @@ class Archive:
                 found[name] = gone.job
         end = entries[-1].sequence if entries else after_sequence
         return [(entry, found[entry.job]) for entry in entries if entry.job in found], end
+
+
+def _list_archived(
+    tenant: str, states: Sequence[JobState], before: str, limit: int, ledger: Ledger
+) -> list[ArchiveRow]:
+    return ledger.list_archived(tenant, states, before, limit)

@@ -277,3 +277,20 @@ async def test_the_feed_leaves_a_deleted_job_out():
         await desk.rpc.DeleteJob(pb.DeleteJobRequest(job=before.spec.name), CONTEXT)
         feed = await desk.rpc.ListCompletions(pb.ListCompletionsRequest(tenant="acme", limit=9), CONTEXT)
         assert [entry.job.spec.name for entry in feed.completions] == [builders.job_name(2)] * 2
+
+
+async def test_deleted_jobs_of_the_archive_do_not_end_a_list():
+    async with running(upkeep=AT_ONCE) as desk:
+        names = [(await finish(desk, builders.spec(number)))[0].spec.name for number in range(1, 5)]
+        for name in names:
+            await archived(desk, name)
+        for name in names[1:3]:
+            await desk.rpc.DeleteJob(pb.DeleteJobRequest(job=name), CONTEXT)
+        found: list[str] = []
+        more = True
+        while more:
+            request = pb.ListJobsRequest(tenant="acme", page_size=1, before_name=found[-1] if found else "")
+            page = await desk.rpc.ListJobs(request, CONTEXT)
+            found += [job.spec.name for job in page.jobs]
+            more = page.more
+        assert found == [names[3], names[0]]

@@ -203,3 +203,17 @@ def test_a_damaged_last_record_leaves_the_index(path: Path):
     assert [entry.sequence for entry in ledger.list_completions("acme", 0, 10)] == [1]
     assert ledger.append(opened.epoch, 1, [sealed(2)]) == 2
     ledger.close()
+
+
+def test_a_damaged_last_record_that_a_snapshot_has_stays_in_the_index(path: Path):
+    ledger = SqliteLedger(path)
+    epoch = ledger.open("me").epoch
+    ledger.append(epoch, 0, [sealed(1), sealed(2)])
+    ledger.save_snapshot(epoch, 2, b"all of it")
+    ledger.close()
+    change(path, "UPDATE events SET record = substr(record, 1, 5) WHERE sequence = 2")
+    opened = ledger.open("me")
+    assert opened.repaired
+    assert opened.last_sequence == 2
+    assert [entry.sequence for entry in ledger.list_completions("acme", 0, 10)] == [1, 2]
+    ledger.close()

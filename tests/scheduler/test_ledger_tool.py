@@ -1,5 +1,6 @@
 """`python -m services.scheduler.ledger_tool`: backups, restores and what `inspect` says."""
 
+import asyncio
 import json
 import sqlite3
 import subprocess
@@ -26,7 +27,10 @@ from tests.scheduler import builders, recount
 from tests.scheduler.desk import Desk
 from tests.scheduler.redis_server import RedisServer
 from tests.scheduler.refusals import refusal
+from tests.scheduler.scheduler_process import SchedulerProcess
+from tests.scheduler.test_process import Caller
 from tidemill.errors import Reason, TidemillError
+from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.v1 import job_pb2
 
 SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
@@ -343,3 +347,33 @@ def test_a_restore_into_redis_that_breaks_off_leaves_what_nobody_opens(redis_ser
 def broken(after: str, limit: int) -> list[ArchiveRow]:
     """Where the tool dies."""
     raise ConnectionError
+
+
+async def test_a_restore_under_real_schedulers(tmp_path: Path):
+    """What a worker holds from the lost time is refused, what it held before goes on."""
+    process = SchedulerProcess(tmp_path, chunk_rows=10, lease_seconds=60)
+    await process.start()
+    option = f"--ledger=sqlite:///{tmp_path}/ledger.sqlite3"
+    copy = str(tmp_path / "copy.sqlite3")
+    async with Caller(process) as caller:
+        job = await caller.queue(builders.spec(1), 30)
+        (kept,) = await caller.lease()
+        await caller.call("CommitPart", builders.part(kept, {0}))
+        assert await asyncio.to_thread(main, ["backup", copy, option]) == 0
+        (lost,) = await caller.lease()
+        await caller.call("CreateJob", pb.CreateJobRequest(spec=builders.spec(2)))
+        assert await asyncio.to_thread(main, ["restore", copy, option, "--force"]) == 3
+    await process.kill()
+    assert await asyncio.to_thread(main, ["restore", copy, option, "--force"]) == 0
+    await process.start()
+    async with Caller(process) as caller:
+        (fresh,) = await caller.lease()
+        assert fresh.fence > FENCE_JUMP > lost.fence
+        with pytest.raises(TidemillError, match="is not live"):
+            await caller.call("CommitPart", builders.part(lost, {0}))
+        await caller.call("CommitPart", builders.part(kept, {1}, number=1))
+        record = await caller.call("GetJob", pb.GetJobRequest(job=job))
+        assert record.row_counts.succeeded == 2
+        with pytest.raises(TidemillError, match="does not exist"):
+            await caller.call("GetJob", pb.GetJobRequest(job=builders.job_name(2)))
+    await process.kill()

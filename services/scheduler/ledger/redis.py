@@ -88,7 +88,8 @@ class RedisLedger(RedisKeeping):
         try:
             answer = self._calls.script(redis_scripts.SET_ASIDE, keys, (epoch, last))
             (left,) = self._answers.expect_ok(answer)
-            self._unindex(last)
+            if left < last:
+                self._unindex(last)
         except LostError as exc:
             raise self._answers.unavailable(str(exc)) from None
         return left, f"record {last}, the last one, was damaged ({why}) and is kept in the list {self._key('damaged')}"

@@ -101,7 +101,9 @@ class SqliteLedger:
             return ""
         db.execute("INSERT INTO damaged VALUES (?, ?, ?, ?)", (epoch, row[0], row[2], why))
         db.execute("DELETE FROM events WHERE sequence = ?", (row[0],))
-        db.execute("DELETE FROM completions WHERE sequence = ?", (row[0],))
+        if row[0] not in keeping.snapshots(db)[:1]:
+            # What a snapshot has in it has happened.
+            db.execute("DELETE FROM completions WHERE sequence = ?", (row[0],))
         return f"record {row[0]}, the last one, was damaged ({why}) and is kept in table 'damaged'"
 
     def append(self, epoch: int, expected_sequence: int, events: Sequence[ledger_pb2.LedgerEvent]) -> int:
