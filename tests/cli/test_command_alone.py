@@ -1,5 +1,6 @@
 """The command without a service: help, local commands, and errors that explain themselves."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -156,3 +157,12 @@ def test_an_interrupted_submission_says_how_to_go_on(tmp_path: Path, sealed: boo
     assert stdout == ""
     assert ("tidemill watch tenants/dev/jobs/" if sealed else "is not sealed") in stderr.read_text()
     assert "Traceback" not in stderr.read_text()
+
+
+def test_a_client_without_the_scheduler_says_where_ledgers_are_read(
+    alone: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = alone("ledger", "inspect")
+    assert result.exit_code == 2
+    assert "the scheduler is not installed here" in result.stderr
