@@ -123,13 +123,17 @@ class Engine:
         self._loop_task = asyncio.create_task(self._run(), name="scheduler-engine")
         return self._opened
 
-    async def close(self) -> None:
-        """Finish the group in progress and let go of the ledger."""
+    async def halt(self) -> None:
+        """Finish the group in progress and write no more events."""
         self.stopped.set()
         if self._loop_task is not None:
             self._loop_task.cancel()
             await asyncio.wait([self._loop_task])
         self._refuse_waiting(TidemillError(Reason.UNAVAILABLE, "the scheduler is shutting down", retry_after=1.0))
+
+    async def close(self) -> None:
+        """Halt, save the state and let go of the ledger."""
+        await self.halt()
         if self._opened is not None:
             await self._snapshots.close(self._durable_state(), self._opened.epoch)
         await self._call(self._ledger.close)

@@ -216,13 +216,15 @@ class Leadership:
         renewing.cancel()
         await asyncio.wait([renewing])
         await scheduler.drain()
-        opened = scheduler.engine.opened
-        self._copy = WarmCopy(self._ledger, opened.ledger_uid, opened.last_sequence)
-        await scheduler.close()
+        await scheduler.engine.halt()
+        # Before the rest, for which nobody has to wait.
         try:
             await self._in_thread(self._ledger.release, tenure.epoch)
         except TidemillError as error:
             log.info("term not released", reason=error.reason, message=error.message)
+        opened = scheduler.engine.opened
+        self._copy = WarmCopy(self._ledger, opened.ledger_uid, opened.last_sequence)
+        await scheduler.close()
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         """Run a blocking call about the term; even a cancelled caller waits until it is over."""

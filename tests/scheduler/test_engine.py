@@ -248,4 +248,19 @@ async def test_a_full_ledger_is_left_alone_until_a_probe_passes(ledger: FakeLedg
     await engine.execute(create(2))
     assert ledger.appends == [1, 1, 1]
     assert await engine.execute(known_jobs) == {builders.job_name(1), builders.job_name(2)}
+
+
+async def test_a_barred_engine_decides_and_answers_nothing(ledger: FakeLedger):
+    bar: list[TidemillError] = []
+    engine = Engine(ledger, Clock(), "test", barred=lambda: bar[0] if bar else None)
+    await engine.start()
+    waiting = await held_append(engine, ledger, 1)
+    bar.append(TidemillError(Reason.NOT_LEADER, "the term is over"))
+    ledger.gate.set()
+    for refused in (waiting, engine.execute(create(2)), engine.execute(known_jobs)):
+        with pytest.raises(TidemillError, match="the term is over"):
+            await refused
+    bar.clear()
+    # The first was durable before the bar; nobody was told.
+    assert await engine.execute(known_jobs) == {builders.job_name(1)}
     await engine.close()
