@@ -3,27 +3,20 @@
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.scheduler import builders
+from tests.scheduler.redis_server import RedisServer
 from tests.scheduler.scheduler_process import SchedulerProcess
 from tests.scheduler.test_process import Caller
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 
 SECONDS = 20
-
-
-@pytest.fixture
-async def process(tmp_path: Path) -> AsyncIterator[SchedulerProcess]:
-    process = SchedulerProcess(tmp_path, chunk_rows=10, lease_seconds=60)
-    await process.start()
-    yield process
-    await process.kill()
 
 
 def allow(process: SchedulerProcess, bytes_: int) -> None:
@@ -38,42 +31,65 @@ async def refused(call: Any) -> TidemillError:
     return caught.value
 
 
-async def until_accepted(caller: Caller, method: str, request: Any) -> Any:
+async def until_accepted(caller: Caller, method: str, request: Any, reason: Reason = Reason.LEDGER_FULL) -> Any:
     """What a client does: try again when it is told to."""
     end = time.monotonic() + SECONDS
     while True:
         try:
             return await caller.call(method, request)
         except TidemillError as error:
-            if error.reason is not Reason.LEDGER_FULL or time.monotonic() > end:
+            if error.reason is not reason or time.monotonic() > end:
                 raise
             await asyncio.sleep(0.2)
 
 
-async def test_a_full_disk_refuses_new_work_and_loses_nothing(process: SchedulerProcess, tmp_path: Path):
+async def run_out_of_room(process: SchedulerProcess, fill: Callable[[], None], empty: Callable[[], None]) -> None:
+    """Work, let `fill` take all room, and `empty` give it back; then die, and look what is there."""
+    fresh = pb.CreateJobRequest(spec=builders.spec(2))
     async with Caller(process) as caller:
+        await until_accepted(caller, "CreateJob", pb.CreateJobRequest(spec=builders.spec(1)), Reason.NOT_LEADER)
         job = await caller.queue(builders.spec(1), 10)
         (lease,) = await caller.lease()
         part = builders.part(lease, {0, 1, 2})
-        allow(process, (tmp_path / "ledger.sqlite3-wal").stat().st_size)
-        fresh = pb.CreateJobRequest(spec=builders.spec(2))
+        fill()
         for method, request in (("CreateJob", fresh), ("CommitPart", part), ("CreateJob", fresh)):
             error = await refused(caller.call(method, request))
             assert error.reason is Reason.LEDGER_FULL
             assert error.retry_after
-            assert "free space" in error.message
+            assert "free " in error.message
         record = await caller.call("GetJob", pb.GetJobRequest(job=job))
         assert record.row_counts.leased == 10
-        assert (await refused(caller.call("GetJob", pb.GetJobRequest(job=builders.job_name(2))))).reason is (
-            Reason.JOB_NOT_FOUND
-        )
-        allow(process, resource.RLIM_INFINITY)
+        unknown = await refused(caller.call("GetJob", pb.GetJobRequest(job=builders.job_name(2))))
+        assert unknown.reason is Reason.JOB_NOT_FOUND
+        empty()
         await until_accepted(caller, "CommitPart", part)
         await until_accepted(caller, "CreateJob", fresh)
     await process.kill()
     await process.start()
     async with Caller(process) as caller:
-        record = await caller.call("GetJob", pb.GetJobRequest(job=job))
+        record = await until_accepted(caller, "GetJob", pb.GetJobRequest(job=job), Reason.NOT_LEADER)
         assert record.row_counts.succeeded == 3
         assert record.row_counts.leased == 7
         await caller.call("GetJob", pb.GetJobRequest(job=builders.job_name(2)))
+    await process.kill()
+
+
+async def test_a_full_disk_refuses_new_work_and_loses_nothing(tmp_path: Path):
+    process = SchedulerProcess(tmp_path, chunk_rows=10, lease_seconds=60)
+    await process.start()
+    log = tmp_path / "ledger.sqlite3-wal"
+    await run_out_of_room(
+        process, lambda: allow(process, log.stat().st_size), lambda: allow(process, resource.RLIM_INFINITY)
+    )
+
+
+async def test_a_full_redis_refuses_new_work_and_loses_nothing(tmp_path: Path):
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    process = SchedulerProcess(tmp_path, ledger=server.url(), chunk_rows=10, lease_seconds=60)
+    await process.start()
+    with server.client() as client:
+        await run_out_of_room(
+            process, lambda: client.config_set("maxmemory", 1), lambda: client.config_set("maxmemory", 0)
+        )
+    server.kill()
