@@ -1,0 +1,1 @@
+"""A discrete-event simulation of a whole service: the real core on a virtual clock."""
