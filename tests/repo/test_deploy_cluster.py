@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 import yaml
 from pydantic import SecretStr
 
@@ -115,6 +116,8 @@ def test_dagster_keeps_its_records_in_that_postgres() -> None:
         assert SERVICES[name]["command"][-2:] == ["--instance", INSTANCE]
         assert wanted <= SERVICES[name]["environment"].keys()
         assert SERVICES[name]["environment"]["DAGSTER_POSTGRES_HOST"] in SERVICES
+    # This imports the driver, and connects to nobody.
+    assert sqlalchemy.create_engine(f"{database['scheme']}://host/database").driver == "psycopg2"
     assert "\ndagster-postgres==" in (ROOT / "requirements" / "dagster.lock").read_text()
 
 
