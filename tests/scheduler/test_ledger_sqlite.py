@@ -217,3 +217,36 @@ def test_a_damaged_last_record_that_a_snapshot_has_stays_in_the_index(path: Path
     assert opened.last_sequence == 2
     assert [entry.sequence for entry in ledger.list_completions("acme", 0, 10)] == [1, 2]
     ledger.close()
+
+
+def test_a_snapshot_stands_for_a_damaged_last_record(path: Path):
+    ledger = SqliteLedger(path)
+    epoch = ledger.open("me").epoch
+    ledger.append(epoch, 0, events(1, 3))
+    ledger.save_snapshot(epoch, 3, b"state")
+    ledger.close()
+    change(path, "UPDATE events SET record = substr(record, 1, 5) WHERE sequence = 3")
+    ledger = SqliteLedger(path)
+    opened = ledger.open("me")
+    assert "record 3, the last one" in opened.repaired
+    assert opened.last_sequence == 3
+    assert list(replay(ledger, 3)) == []
+    assert ledger.append(opened.epoch, 3, events(4)) == 4
+    assert list(replay(ledger, 3)) == events(4)
+    ledger.close()
+
+
+def test_damage_behind_a_snapshot_is_refused_by_record(path: Path):
+    written(path, 6)
+    ledger = SqliteLedger(path)
+    epoch = ledger.open("me").epoch
+    ledger.save_snapshot(epoch, 3, b"state")
+    ledger.compact(epoch, 2)
+    ledger.close()
+    change(path, "UPDATE events SET record = zeroblob(20) WHERE sequence = 5")
+    ledger = SqliteLedger(path)
+    ledger.open("me")
+    error = refusal(lambda: list(replay(ledger, 3)))
+    assert error.reason is Reason.LEDGER_CORRUPT
+    assert "record 5 is damaged" in error.message
+    ledger.close()
