@@ -31,7 +31,10 @@ from tidemill.v1 import job_pb2
 
 __all__ = ["ChunkTask", "IncompleteError"]
 
+log = telemetry.logger(__name__)
 tracer = telemetry.tracer(__name__)
+
+_LOOK_SECONDS = 0.2
 
 
 class IncompleteError(Exception):
@@ -111,6 +114,8 @@ class ChunkTask:
             await self._answer(processor, files, writer, None)
         except ray_errors() as exc:
             raise EngineFailedError(last_words(exc), died=engine_died(exc, None)) from exc
+        finally:
+            await self.engines.reap()
 
     def _check_digest(self, files: ModelFiles) -> None:
         wanted = self.held.lease.model_digest
@@ -148,7 +153,7 @@ class ChunkTask:
             usage = Usage()
             describe(span, self.held, self.engines.build)
             tables = stream_slices(
-                lambda: run_chunk(read_chunk(self.store_uri, wanted), processor), lambda: cutter.seconds_left
+                lambda: run_chunk(read_chunk(self.store_uri, wanted), processor), lambda: _patience(cutter, stay)
             )
             try:
                 async with aclosing(tables):
@@ -158,6 +163,8 @@ class ChunkTask:
                             cutter.add(table)
                         if cutter.seconds_left == 0:
                             await self._commit(writer, cutter, files, stay)
+                        if stay is None and self.held.ended:
+                            break  # no engine to abort the rows at: leaving ends Ray's tasks and actors
             except ray_errors():
                 # What had finished before the engine failed need not run again.
                 await self._commit(writer, cutter, files, stay)
@@ -178,6 +185,7 @@ class ChunkTask:
         """Stop the rows at the engine: closing Ray's iterator alone leaves them running."""
         await self.held.wait_ended()
         await _abort(engine, self.held)
+        log.info("rows aborted", job=self.held.job, fence=self.held.lease.fence)
 
     async def _blame(self, engine: Engine, exc: BaseException) -> None:
         """Tell a dead engine from a failed task."""
@@ -189,6 +197,12 @@ class ChunkTask:
             raise unreadable.error from exc
         # Its death is the news of whoever saw it first; those who trip over the body were inside as well.
         raise EngineFailedError(last_words(exc), died=engine.dead) from exc
+
+
+def _patience(cutter: PartCutter, stay: Stay | None) -> float | None:
+    """Seconds to wait for the next table; without an engine of ours, no longer than a cancel may wait."""
+    left = cutter.seconds_left
+    return left if stay else min(_LOOK_SECONDS, _LOOK_SECONDS if left is None else left)
 
 
 async def _abort(engine: Engine | None, held: HeldLease) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from services.inference import metrics, reports
+from services.inference import metrics, orphans, reports
 from services.inference.actor import EngineActor
 from services.inference.engine_config import EngineConfig
 from services.inference.gate import Gate
@@ -135,6 +135,10 @@ class Engines:
             self._start(self._loaded(model, self._slots[model]))
         for model in wishes.to_unload(self._slots):
             self._start(self._unload(model))
+
+    async def reap(self) -> None:
+        """End what engines that Ray Data started left behind."""
+        await asyncio.to_thread(orphans.reap, self._home)
 
     async def watch(self) -> None:
         """Probe engines and unload idle ones, for ever."""

@@ -8,8 +8,11 @@ from contextlib import aclosing
 from typing import Any
 
 from services.inference import slices
+from services.inference.execution import Execution
 
 __all__ = ["stream_slices"]
+
+_STOP_SECONDS = 10.0
 
 
 class _EndedError(Exception):
@@ -25,43 +28,58 @@ async def stream_slices(build: Callable[[], Any], patience: Callable[[], float |
 
     Raises what Ray raises.
     """
-    loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Any] = asyncio.Queue()
-    stop = threading.Event()
-
-    def put(item: Any) -> None:
-        loop.call_soon_threadsafe(queue.put_nowait, item)
-
-    def read_all() -> None:
-        # iter_batches is a generator: closing it ends the execution and frees its tasks.
-        batches = iter(build().iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
-        try:
-            for block in batches:
-                for table in slices.unpack(block):
-                    put(table)
-                if stop.is_set():
-                    break
-        finally:
-            batches.close()
-
-    def read() -> None:
-        outcome: BaseException = _EndedError()
-        try:
-            read_all()
-        except Exception as exc:  # noqa: BLE001 - raised again where the slices are awaited
-            outcome = exc
-        # Nobody listens any more when the loop has closed: the process ends.
-        with contextlib.suppress(RuntimeError):
-            put(outcome)
-
+    reader = _Reader(build, asyncio.get_running_loop(), queue)
     # A thread that does not hold the process up: a dataset may hang as long as its engine does.
-    threading.Thread(target=read, name="dataset", daemon=True).start()
+    threading.Thread(target=reader.read, name="dataset", daemon=True).start()
     try:
         async with aclosing(_drained(queue, patience)) as tables:
             async for table in tables:
                 yield table
     finally:
-        stop.set()
+        if not reader.ended:
+            await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(reader.stop))], timeout=_STOP_SECONDS)
+
+
+class _Reader:
+    """Reads the dataset in a thread."""
+
+    def __init__(self, build: Callable[[], Any], loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[Any]) -> None:
+        self._build = build
+        self._loop = loop
+        self._queue = queue
+        self._execution: Execution | None = None
+        self._stopped = threading.Event()
+        self.ended = False
+
+    def read(self) -> None:
+        """Put its slices, and then how it ended."""
+        outcome: BaseException = _EndedError()
+        try:
+            self._read()
+        except Exception as exc:  # noqa: BLE001 - raised again where the slices are awaited
+            outcome = exc
+        self.ended = True
+        # Nobody listens any more when the loop has closed: the process ends.
+        with contextlib.suppress(RuntimeError):
+            self._put(outcome)
+
+    def stop(self) -> None:
+        """End the execution; nobody listens."""
+        self._stopped.set()
+        if self._execution:
+            self._execution.stop()
+
+    def _read(self) -> None:
+        self._execution = Execution(self._build())
+        if self._stopped.is_set():
+            return
+        for block in self._execution.blocks():
+            for table in slices.unpack(block):
+                self._put(table)
+
+    def _put(self, item: Any) -> None:
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
 
 async def _drained(queue: asyncio.Queue[Any], patience: Callable[[], float | None]) -> AsyncGenerator[Any | None]:

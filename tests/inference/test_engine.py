@@ -173,6 +173,11 @@ def test_a_cancelled_job_stops_at_the_engine(stack: World) -> None:
     name = stack.submit(prompts(600, temperature=1, max_tokens=1800))
     wait_until(lambda: stack.job(name).state == job_pb2.JOB_STATE_RUNNING)
     stack.stub.CancelJob(pb.CancelJobRequest(job=name))
+    began = time.monotonic()
+    wait_until(lambda: logged(stack, "lease halted", name), 10)
+    fences = [item["fence"] for item in logged(stack, "lease halted", name)]
+    wait_until(lambda: all(logged(stack, "rows aborted", name, fence) for fence in fences), 10)
+    assert time.monotonic() - began < 2, "running work stops within two seconds of the cancel"
     job = stack.ended(name, 60)
     assert job.state == job_pb2.JOB_STATE_CANCELLED
     assert job.row_counts.cancelled > 0
@@ -226,17 +231,42 @@ def test_dedicated_mode_answers_alike(stack: World) -> None:
     assert [(row.prompt_tokens, row.output_tokens) for row in dedicated] == tokens
 
 
+def test_a_cancelled_dedicated_job_ends_its_engine(stack: World) -> None:
+    before = engine_cores(stack.services[-1])
+    name = stack.submit(prompts(300, temperature=1, max_tokens=1800), mode=job_pb2.EXECUTION_MODE_DEDICATED)
+    wait_until(lambda: len(engine_cores(stack.services[-1])) > len(before), LOAD_SECONDS)
+    stack.stub.CancelJob(pb.CancelJobRequest(job=name))
+    wait_until(lambda: engine_cores(stack.services[-1]) == before, 30)
+    job = stack.ended(name, 60)
+    assert (job.state, job.row_counts.total) == (job_pb2.JOB_STATE_CANCELLED, 300)
+
+
 def test_a_killed_engine_is_replaced(stack: World) -> None:
     name = stack.submit(prompts(400, temperature=0, max_tokens=160))
     wait_until(lambda: stack.job(name).row_counts.succeeded > 0)
     engine_core(stack.services[-1]).kill()
     results = succeeded(stack, name)
+    deaths = logged(stack, "lease released", name)
+    assert deaths, "its leases came back"
+    assert all(item["failed"] and item["engine_died"] for item in deaths), deaths
+    assert engine_core(stack.services[-1]).is_running(), "in its place there is another"
     again = succeeded(stack, stack.submit(prompts(400, temperature=0, max_tokens=160)))
     assert [row.text for row in results] == [row.text for row in again]
 
 
+def logged(stack: World, event: str, job: str, fence: int | None = None) -> list[dict[str, Any]]:
+    """What the inference service logged of a job's leases."""
+    lines = (stack.home / "services.inference.out").read_text().splitlines()
+    found = [json.loads(line) for line in lines if line.startswith("{") and job in line]
+    return [item for item in found if item["event"] == event and fence in (None, item["fence"])]
+
+
 def engine_core(service: Service) -> psutil.Process:
-    return next(item for item in psutil.Process(service.process.pid).children(recursive=True) if is_core(item))
+    return engine_cores(service)[0]
+
+
+def engine_cores(service: Service) -> list[psutil.Process]:
+    return [item for item in psutil.Process(service.process.pid).children(recursive=True) if is_core(item)]
 
 
 def is_core(process: psutil.Process) -> bool:
