@@ -29,6 +29,8 @@ log = telemetry.logger(__name__)
 State = model_service_pb2.ModelState
 _MAX_PAUSE_SECONDS = 1200.0
 _DEATHS_IN_A_ROW = 3
+# A suspect is expected to kill its engine, again and again while it is halved: that is not yet the model's fault.
+_DEATHS_ALONE_IN_A_ROW = 20
 
 
 class Engines:
@@ -105,23 +107,24 @@ class Engines:
 
     def proved(self, model: str) -> None:
         """The engine answered rows: its deaths no longer count in a row."""
-        self._slots[model].deaths = 0
+        self._slots[model].deaths.clear()
 
     async def lost(self, model: str, engine: Engine, message: str) -> None:
         """The engine died: end what is left of it. After three deaths without an answer the model is FAILED."""
         if engine.dead:
             return
         engine.dead, slot = True, self._slots[model]
+        alone = slot.gate.alone
         async with slot.lock:
             if slot.engine is not engine:
                 return
             metrics.ENGINE_DEATHS.labels(model).inc()
             log.error("engine died", model=model, actor=engine.actor_name, error=message)
             await self._end(slot, orderly=False)
-            slot.deaths += 1
+            slot.deaths[alone] += 1
             slot.state = State.MODEL_STATE_COLD
-            if slot.deaths >= _DEATHS_IN_A_ROW:
-                self._fail(model, f"the engine died {slot.deaths} times in a row, last: {message}")
+            if slot.deaths[alone] >= (_DEATHS_ALONE_IN_A_ROW if alone else _DEATHS_IN_A_ROW):
+                self._fail(model, f"the engine died {slot.deaths.total()} times in a row, last: {message}")
 
     def wish(self, wishes: Wishes) -> None:
         """Load what is pinned and unload what is drained, behind the caller's back; repeated about every second."""
@@ -258,7 +261,8 @@ class Engines:
 
     def _fail(self, model: str, message: str) -> None:
         slot = self._slots[model]
-        slot.state, slot.message, slot.deaths = State.MODEL_STATE_FAILED, message, 0
+        slot.deaths.clear()
+        slot.state, slot.message = State.MODEL_STATE_FAILED, message
         slot.pause_seconds = min(max(self._settings.retry_load_seconds, 2 * slot.pause_seconds), _MAX_PAUSE_SECONDS)
         slot.retry_at = time.monotonic() + slot.pause_seconds
         log.error("model failed", model=model, error=message, retry_seconds=slot.pause_seconds)

@@ -32,6 +32,11 @@ class Gate:
         return self._inside
 
     @property
+    def alone(self) -> bool:
+        """Whether the one inside is alone by right."""
+        return self._closed
+
+    @property
     def waiting(self) -> int:
         """How many wait."""
         return len(self._queue)

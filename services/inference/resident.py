@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +43,13 @@ class Engine:
 
 @dataclass
 class ModelSlot:
-    """What is known of a model, and its engine. `waiting` counts leases that wait for the engine to load."""
+    """What is known of a model, and its engine.
+
+    Attributes:
+        load_seconds: what the last load took; 0 before the first.
+        deaths: deaths since the last answer: under a chunk that was alone (True), or under others (False).
+        waiting: leases that wait for the engine to load.
+    """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gate: Gate = field(default_factory=Gate)
@@ -53,7 +60,7 @@ class ModelSlot:
     load_seconds: float = 0.0
     retry_at: float = 0.0
     pause_seconds: float = 0.0
-    deaths: int = 0
+    deaths: Counter[bool] = field(default_factory=Counter[bool])
     waiting: int = 0
 
     @property

@@ -6,15 +6,20 @@ Ray is the real one; the engines in its actors answer nothing and fail on demand
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+import pyarrow as pa
 import pytest
 
+from services.inference import slices
 from services.inference.engines import Engines
 from services.inference.environment import prepare_environment
 from services.inference.models import Catalog
+from services.inference.pump import stream_slices
 from services.inference.rayenv import start_ray, stop_ray
 from services.inference.residency import Wishes
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
@@ -142,6 +147,14 @@ async def test_three_deaths_in_a_row_fail_the_model(tmp_path: Path) -> None:
         assert "3 times in a row" in made.engines.reports()[0].message
 
 
+async def test_suspects_may_kill_their_engine_more_often(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as made:
+        for death in range(4):
+            async with made.engines.gate("one").enter(alone=True), made.engines.hold("one") as engine:
+                await made.engines.lost("one", engine, f"signal {death}")
+        assert made.states()["one"] == "COLD"
+
+
 async def test_deaths_between_answers_do_not_add_up(tmp_path: Path) -> None:
     async with fleet(tmp_path) as made:
         for _ in range(4):
@@ -218,6 +231,56 @@ async def test_a_missing_folder_is_failed_from_the_start(tmp_path: Path) -> None
     assert made.states()["two"] == "FAILED"
     with pytest.raises(EngineUnavailableError, match="does not offer"):
         await made.touch("four")
+
+
+class Hanging:
+    """A stage that says who it is, answers one block, and hangs at the next."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._calls = 0
+
+    def __call__(self, block: Any) -> Any:
+        self._calls += 1
+        (self._folder / f"{self._calls}-{os.getpid()}").touch()
+        if self._calls > 1:
+            threading.Event().wait()
+        return block
+
+
+async def test_a_dataset_is_read_to_its_end() -> None:
+    import ray.data
+
+    blocks = [slices.pack(pa.table({"row": [number]})) for number in range(4)]
+    tables = [table async for table in stream_slices(lambda: ray.data.from_arrow(blocks), lambda: None)]
+    assert sorted(row for table in tables if table for row in table.column("row").to_pylist()) == [0, 1, 2, 3]
+
+
+async def test_leaving_a_dataset_ends_its_actors_at_work(tmp_path: Path) -> None:
+    def build() -> Any:
+        import ray.data
+
+        blocks = [slices.pack(pa.table({"row": [number]})) for number in range(4)]
+        stage: Any = ray.data.from_arrow(blocks).map_batches
+        return stage(
+            Hanging,
+            fn_constructor_args=[str(tmp_path)],
+            concurrency=1,
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=0.1,
+        )
+
+    def hanging() -> list[int]:
+        return [int(path.name[2:]) for path in tmp_path.glob("2-*")]
+
+    stream = stream_slices(build, lambda: 0.2)
+    async with contextlib.aclosing(stream), asyncio.timeout(120):
+        async for _ in stream:
+            if hanging():
+                break
+    (pid,) = hanging()
+    assert await until(lambda: not psutil.pid_exists(pid))
 
 
 async def until(condition: Any, seconds: float = 20.0) -> bool:
