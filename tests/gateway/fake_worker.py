@@ -15,6 +15,8 @@ from tidemill.v1 import job_pb2, model_service_pb2, row_pb2
 
 pb = scheduler_service_pb2
 WINDOW = 512
+# Far beyond what a call takes, for machines that are busy with other tests.
+CALL_SECONDS = 60
 TERMINAL = frozenset(
     {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_EXPIRED}
 )
@@ -64,13 +66,13 @@ class FakeWorker:
 
     async def offer(self, *reports: records_pb2.ModelReport) -> None:
         """Tell the scheduler what this worker can serve."""
-        await self._stub.ExtendLeases(pb.ExtendLeasesRequest(worker_id=self._id, models=reports), timeout=10)
+        await self._stub.ExtendLeases(pb.ExtendLeasesRequest(worker_id=self._id, models=reports), timeout=CALL_SECONDS)
 
     async def lease(self, max_chunks: int = 100) -> list[pb.Lease]:
         """Work for this worker's model; waits a second for it at most."""
         request = pb.LeaseChunksRequest(worker_id=self._id, models=[self.report()], max_chunks=max_chunks)
         request.wait.FromMilliseconds(1000)
-        return list((await self._stub.LeaseChunks(request, timeout=10)).leases)
+        return list((await self._stub.LeaseChunks(request, timeout=CALL_SECONDS)).leases)
 
     async def commit(
         self, lease: pb.Lease, rows: Iterable[int], part: int = 0, *, failed: bool = False, text: str = ""
@@ -103,13 +105,13 @@ class FakeWorker:
             engine_build="fake 1.0",
             busy_seconds=self.busy_seconds,
         )
-        await self._stub.CommitPart(request, timeout=10)
+        await self._stub.CommitPart(request, timeout=CALL_SECONDS)
 
     async def finish(self, lease: pb.Lease) -> None:
         """Do a closing task: give up what remains and report the end, or clean up."""
         if lease.kind == pb.LEASE_KIND_CLEANUP:
             key = pb.LeaseKey(job=lease.spec.name, fence=lease.fence)
-            await self._stub.FinishCleanup(pb.FinishCleanupRequest(lease=key), timeout=10)
+            await self._stub.FinishCleanup(pb.FinishCleanupRequest(lease=key), timeout=CALL_SECONDS)
             return
         for number, rest in enumerate(lease.remainders):
             done = rowset.from_bytes(rest.done_bitmap)
@@ -133,7 +135,7 @@ class FakeWorker:
             output_manifest_key=f"{parse_job(lease.spec.name).prefix}/output/manifest.json",
             tally=tally,
         )
-        await self._stub.FinishJob(request, timeout=10)
+        await self._stub.FinishJob(request, timeout=CALL_SECONDS)
 
     async def chunks(self, job: str) -> list[pb.Lease]:
         """The chunks of one job that can be leased now, by start; closing tasks that come instead are done."""
@@ -174,7 +176,7 @@ class FakeWorker:
 
     async def record(self, job: str) -> records_pb2.JobRecord:
         """A job as the scheduler sees it."""
-        return await self._stub.GetJob(pb.GetJobRequest(job=job), timeout=10)
+        return await self._stub.GetJob(pb.GetJobRequest(job=job), timeout=CALL_SECONDS)
 
     def _inputs(self, lease: pb.Lease) -> dict[int, Any]:
         tables = (read_segment(self.store, item.key, sha256=item.sha256) for item in lease.segments)
