@@ -52,16 +52,6 @@ _PARTS: dict[str, tuple[Any, Any, Any]] = {
         lambda state: (dict(state.accounts.tokens), state.accounts.floor),
         lambda state, counters: state.accounts.restore(*counters),
     ),
-    "accounts": (
-        tuple[dict[str, int], int],
-        lambda state: (dict(state.accounts.tokens), state.accounts.floor),
-        lambda state, counters: state.accounts.restore(*counters),
-    ),
-    "accounts": (
-        tuple[dict[str, int], int],
-        lambda state: (dict(state.accounts.tokens), state.accounts.floor),
-        lambda state, counters: state.accounts.restore(*counters),
-    ),
     "agenda": (
         dict[tuple[str, int], int],
         lambda state: state.agenda.chunks.times,
