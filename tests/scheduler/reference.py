@@ -3,6 +3,7 @@
 The reference records what was acknowledged: rows by their index, leases by the fence that a worker was told.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
@@ -11,9 +12,12 @@ from tidemill.v1 import job_pb2
 
 @dataclass
 class JobHistory:
-    """What one job's callers know."""
+    """What one job's callers know. Times are in seconds."""
 
     name: str
+    created_at: float
+    deadline: int
+    expires: bool = False
     appended: int = 0
     sealed: bool = False
     cancelled: bool = False
@@ -21,6 +25,17 @@ class JobHistory:
     results: dict[int, str] = field(default_factory=dict[int, str])
     terminal: int = job_pb2.JOB_STATE_UNSPECIFIED
     failed: bool = False
+    forced: bool = False
+    pause: str = ""
+    breaker_off: bool = False
+    stopped_at: float | None = None
+    ended_at: float | None = None
+    deleted_at: float | None = None
+    swept: bool = False
+    forgotten: bool = False
+    suspects: set[int] = field(default_factory=set[int])
+    killed_alone: Counter[int] = field(default_factory=Counter[int])
+    condemned: set[int] = field(default_factory=set[int])
 
     @property
     def done(self) -> bool:
@@ -30,7 +45,29 @@ class JobHistory:
     @property
     def open(self) -> bool:
         """Whether rows may be appended."""
-        return not (self.sealed or self.cancelled or self.expired or self.done)
+        return not (self.sealed or self.halted)
+
+    @property
+    def halted(self) -> bool:
+        """Whether its end was decided before all rows were done."""
+        return self.cancelled or self.expired or self.failed or self.done
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has a result."""
+        return self.sealed and len(self.results) == self.appended
+
+    @property
+    def paused(self) -> bool:
+        """Whether it takes no leases for now."""
+        return bool(self.pause) and not (self.halted or self.complete)
+
+    def expires_by(self, now: float) -> bool:
+        """Whether time alone has ended it by `now`."""
+        if self.halted or self.complete:
+            return False
+        unsealed = self.open and now >= self.created_at + 24 * 3600
+        return unsealed or (self.expires and now >= self.deadline)
 
 
 @dataclass
