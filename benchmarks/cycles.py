@@ -24,7 +24,7 @@ JOBS_PER_TENANT = 4
 WARM_SECONDS = 1.0
 MODEL = "load"
 PROBE_MODEL = "probe"
-CALL_SECONDS = 30.0
+CALL_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

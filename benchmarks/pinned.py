@@ -16,7 +16,7 @@ from pathlib import Path
 from tidemill.up.prctl import signal_on_parent_death
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 60.0
+START_SECONDS = 240.0
 STOP_SECONDS = 30.0
 
 

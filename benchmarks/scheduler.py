@@ -87,7 +87,7 @@ def run_cycles(ledger: str, size: Size, folder: Path) -> Cycles:
         command = [sys.executable, "-m", "benchmarks.cycles", grpc_address, http_address]
         command += ["--callers", str(size.callers), "--seconds", str(size.seconds)]
         command += ["--repeats", str(size.repeats), "--probes", str(size.probes)]
-        return Cycles(**json.loads(pinned.run(command, rest, 120 + size.seconds * size.repeats)))
+        return Cycles(**json.loads(pinned.run(command, rest, 300 + size.seconds * size.repeats)))
 
 
 @contextlib.contextmanager
