@@ -19,8 +19,8 @@ from tidemill.v1 import job_pb2
 class SchedulerMachine(RowsMachine):
     """Pause, resume, update, delete, force, drain. Subclasses say over which ledger."""
 
-    @rule(job=RowsMachine.jobs)
-    def pause(self, job: str) -> None:
+    @rule(job=RowsMachine.jobs, resume=st.booleans())
+    def pause(self, job: str, resume: bool) -> None:
         history = self.histories[job]
         if self.is_hidden(history, steering.pause_job, job):
             return
@@ -30,6 +30,9 @@ class SchedulerMachine(RowsMachine):
         events = self.record(steering.pause_job, job)
         assert bool(events) != history.paused
         history.pause = history.pause if history.paused else "PAUSED_BY_OWNER"
+        assert job not in self.state.ready
+        if resume:
+            self.resume(job)
 
     @rule(job=RowsMachine.jobs)
     def resume(self, job: str) -> None:

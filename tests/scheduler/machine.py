@@ -210,6 +210,8 @@ class RowsMachine(RuleBasedStateMachine):
         expiring = [history for history in self.histories.values() if history.expires_by(self.now)]
         while self.record(due.due_events, LIMITS, int(self.now * SECOND)):
             pass
+        grace_ends = self.state.agenda.stops.first()
+        assert grace_ends is None or grace_ends > self.now * SECOND
         for history in expiring:
             assert self.state.jobs[history.name].heading_for == job_pb2.JOB_STATE_EXPIRED
             history.expired, history.stopped_at = True, self.now
@@ -336,6 +338,7 @@ class RowsMachine(RuleBasedStateMachine):
             return
         assert missing
         self.record(parts.commit_part, request, LIMITS)
+        assert self.record(parts.commit_part, request, LIMITS) == []
         held.parts.append(request)
         history.results |= dict.fromkeys(chosen, "failed" if fail else "succeeded")
         self.note_breaker(history)
@@ -414,6 +417,8 @@ class RowsMachine(RuleBasedStateMachine):
                     self.indices_equal_a_recount()
                 else:
                     others.append(held)
+            if self.histories[job].halted:
+                break
             self.pass_time(60)
         return multiple(*others)
 
@@ -421,8 +426,10 @@ class RowsMachine(RuleBasedStateMachine):
     def work_off(self) -> None:
         """A worker that works on everything for a while."""
         for _ in range(20):
-            for held in self.grant(1, set(MODELS)):
-                self.complete(held)
+            granted = self.grant(1, set(MODELS))
+            if not granted:
+                return
+            self.complete(granted[0])
 
     def note_loss(self, held: Held, how: str, events: Events) -> None:
         """What a lease that ended undone may lead to."""
