@@ -3,7 +3,7 @@
     python -m benchmarks.simulate [--load 0.85] [--hours 8] [--seeds 5] [--oracle] [--admission] [--trace PATH]
                                   [--plot DIR] [--json]
 
-The real core decides, on a virtual clock: 8 engines of one model each, 60 s to load another, 4 models, 2 heavy tenants
+The real core decides, on a virtual clock: 8 engines of one model each, 60 s to load another, 4 models, a heavy tenant
 and 10 small ones. A run ends when the last job has; work that is put off is not work avoided. See `workload` for what
 the jobs are like.
 """

@@ -1,7 +1,7 @@
 """Jobs as traces show them, made up by formula from a seed.
 
 Per ServeGen (NSDI'26) and BurstGPT: gamma inter-arrivals that come in bursts, prompt lengths from a Pareto and a
-lognormal mixed, exponential outputs, and a few tenants who cause most of the work. No public trace describes batch
+lognormal mixed, exponential outputs, and a tenant that causes most of the work. No public trace describes batch
 jobs: their sizes, windows and models are made up here.
 """
 
@@ -50,8 +50,7 @@ class Model:
 
 
 TENANTS = (
-    Tenant("heavy-1", 0.25, 900.0, small=False),
-    Tenant("heavy-2", 0.20, 700.0, small=False),
+    Tenant("heavy", 0.45, 1000.0, small=False),
     *(Tenant(f"small-{number:02}", 0.055, 240.0) for number in range(10)),
 )
 

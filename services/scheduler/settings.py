@@ -62,13 +62,13 @@ class SchedulerSettings(BaseSettings):
         default=256, ge=1, le=65536, description="Most rows of a chunk before the pace of its model is known."
     )
     urgent_slack: float = Field(
-        default=0.1,
+        default=0.15,
         ge=0,
         le=1,
         description="Theta: a job is urgent while its slack is under this share of the time from seal to deadline.",
     )
     owed_seconds: float = Field(
-        default=300.0,
+        default=600.0,
         gt=0,
         le=1e6,
         description="Q: a worker leaves its model when a tenant of another one is owed so many engine-seconds, where "

@@ -45,11 +45,11 @@ class Limits:
     retention_days: float = 30.0
     orphan_seconds: float = 3600.0
     max_cleanups: int = 2
-    urgent_slack: float = 0.1
+    urgent_slack: float = 0.15
     urgent_weight: float = 4.0
     standard_weight: float = 2.0
     flex_weight: float = 1.0
-    owed_seconds: float = 300.0
+    owed_seconds: float = 600.0
     load_seconds: float = 60.0
     admission_headroom: float = 0.1
     tenant_leases: Mapping[str, int] = field(default_factory=dict[str, int])
