@@ -73,8 +73,8 @@ def test_all_work_is_done_once_and_time_adds_up():
     assert all(slowdown > 0.99 for each in outcome.by_tenant.values() for slowdown in each)
 
 
-def test_admission_refuses_what_cannot_hold_and_keeps_the_rest():
-    crowded = Scenario(load=4.0, hours=0.5, options=Options(oracle=True, admission=True))
+def test_admission_refuses_what_cannot_hold_and_fewer_are_late():
+    crowded = Scenario(load=8.0, hours=0.5, options=Options(oracle=True, admission=True))
     outcome = simulate(crowded, "ours", 7)
     everything = simulate(replace(crowded, options=Options(oracle=True)), "ours", 7)
     assert outcome.refused > 0
