@@ -87,11 +87,14 @@ class ReadyJobs:
         """The tenant's ready jobs of `model` in serving order; not to be changed."""
         return self._lists.get(model, {}).get(tenant, [])
 
-    def starting_from(self, model: str, time_ns: int, limit: int) -> list[StartKey]:
-        """At most `limit` ready jobs of `model` that need not have begun before `time_ns`, the most pressing first."""
+    def starting_from(self, model: str, time_ns: int, limit: int, back: int = 0) -> list[StartKey]:
+        """At most `limit` ready jobs of `model` that need not have begun before `time_ns`, the most pressing first.
+
+        In front of them come the last `back` of those that should have: latest starts are guesses.
+        """
         starts = self._starts.get(model, [])
         first = bisect_left(starts, (time_ns,))
-        return starts[first : first + limit]
+        return starts[max(0, first - back) : first + limit]
 
     def oldest(self, model: str, limit: int) -> list[str]:
         """At most `limit` ready jobs of `model`: those whose latest start is the oldest guess."""

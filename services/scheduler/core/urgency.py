@@ -10,6 +10,9 @@ from services.scheduler.core.times import SECOND
 URGENT_LOOKS = 32
 """Jobs of a model that one choice looks at, those shortest of slack first: it bounds the choice, whatever is open."""
 
+LATE_LOOKS = 10
+"""The same for jobs that should have begun by the index's guess: more engines may have come since."""
+
 
 def slack_ns(ask: Ask, job: Job) -> int:
     """Time that the job can still wait when this worker and its like do the rest; negative once it is doomed."""
@@ -25,7 +28,8 @@ def urgent_job(ask: Ask, models: list[str]) -> str | None:
     best: tuple[int, bool, str] | None = None
     for model in models:
         cold = not ask.offer.is_resident(model)
-        for latest_start, window, name in ask.state.ready.starting_from(model, ask.now_ns, URGENT_LOOKS):
+        pressing = ask.state.ready.starting_from(model, ask.now_ns, URGENT_LOOKS, LATE_LOOKS)
+        for latest_start, window, name in pressing:
             job = ask.state.jobs[name]
             soon = latest_start - ask.now_ns <= ask.limits.urgent_slack * window + ask.load_seconds(model) * SECOND
             if not soon and not _crowded(ask, job):
