@@ -18,6 +18,7 @@ from services.scheduler.core.apply import apply
 from services.scheduler.core.state import State
 from services.scheduler.core.times import to_timestamp
 from services.scheduler.ledger.base import Ledger, Opened
+from services.scheduler.ledger_time import LedgerTime
 from services.scheduler.recovery import recover
 from services.scheduler.room import Room
 from services.scheduler.snapshotting import EVERY_EVENTS, Snapshots
@@ -97,6 +98,7 @@ class Engine:
         """
         self._ledger = ledger
         self._clock = clock
+        self.time = LedgerTime(clock)
         self._owner = owner
         self._on_durable = on_durable or (lambda _state, _events: None)
         self._barred = barred or (lambda: None)
@@ -210,7 +212,7 @@ class Engine:
                 # Steps that were refused may have forgotten what they had planned.
                 self._on_durable(self.state, [])
             turn = Turn(self.state, self.opened.epoch, self._clock.wall_ns(), refusal=self._room.refusal)
-            turn.state.pass_time(turn.now_ns)
+            turn.state.pass_time(self.time.now_ns(turn.state.time_ns))
             before = turn.state.sequence
             replies = [_decide(command, turn) for command in group if not command.reply.done()]
             if turn.events:
@@ -284,10 +286,18 @@ class Engine:
 
 def _decide(command: _Command[Any], turn: Turn) -> Callable[[], None]:
     """Run one command; returns what delivers its reply."""
+    recorded = len(turn.events)
     try:
         result = command.step(turn)
     except TidemillError as error:
         return lambda failed=error: _raise_in(command.reply, failed)
+    except Exception as bug:
+        if len(turn.events) != recorded:
+            raise
+        # It changed nothing, so it fails alone: the others of its group have done nothing wrong.
+        log.exception("a command failed", exc_info=bug)
+        broken = TidemillError(Reason.INTERNAL, f"internal error ({type(bug).__name__})")
+        return lambda: _raise_in(command.reply, broken)
     return lambda: None if command.reply.done() else command.reply.set_result(result)
 
 

@@ -185,6 +185,9 @@ def _rebuilt(values: dict[str, Any]) -> State:
         state.add_lease(lease)
         if lease.kind is LeaseKind.CHUNK:
             state.in_flight.shift(state.jobs[lease.job], 1)
+    for model in {job.model for job in jobs.values()}:
+        # Latest starts rest on the workers that are busy, which only the leases tell.
+        state.refresh_starts(model, len(state.ready))
     for name, value in parts.items():
         _PARTS[name][2](state, value)
     return state

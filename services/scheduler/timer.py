@@ -91,7 +91,8 @@ class Timer:
             for time_ns in (due.next_event_ns(state, self._limits), self._outlooks.next_ns()):
                 if time_ns is not None:
                     candidates.append(now + max(0, time_ns - wall) / SECOND)
-            work = due.next_work_ns(state, self._limits, wall)
-            if work is not None:
-                candidates.append(now + max(0, work - wall) / SECOND)
+            ledger = self._engine.time.now_ns(state.time_ns)
+            wait = due.next_wait_ns(state, self._limits, ledger)
+            if wait is not None:
+                candidates.append(now + max(0, wait - ledger) / SECOND)
         return min(candidates)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.scheduler.core import views
+from services.scheduler.core import jobs, views
+from services.scheduler.core.admission import Admission
 from tests.scheduler import builders, recount
 from tests.scheduler.desk import Desk
 from tests.scheduler.refusals import refusal
@@ -233,3 +234,16 @@ def test_a_finish_names_a_manifest_and_a_version():
     assert refusal(desk.finish_with, request).reason is Reason.INVALID_ARGUMENT
     request.lease.fence = 1
     assert refusal(desk.finish_with, request).reason is Reason.STALE_FENCE
+
+
+def test_other_weights_than_the_pinned_ones_are_refused() -> None:
+    desk = Desk()
+    job = desk.fill(builders.spec(), (5,))
+    desk.record(jobs.seal_job(desk.state, builders.seal(job, 5), lambda _job: Admission(digest="d0")))
+    (lease,) = desk.lease()
+    assert lease.model_digest == "d0"
+    error = refusal(desk.commit, builders.part(lease, {0}))
+    assert error.reason is Reason.PART_INVALID
+    right = builders.part(lease, {0})
+    right.model_digest = "d0"
+    assert desk.commit(right)

@@ -385,3 +385,38 @@ async def test_readiness_tells_what_is_wrong():
         assert not readiness.ready
         assert readiness.details["reason"] == "LEDGER_WRITE_FAILED"
         ledger.fail_reads = None
+
+
+async def test_a_clock_that_is_set_back_keeps_nothing_waiting():
+    time = FakeClock()
+    async with running(time=time) as desk:
+        job = await desk.queue(rows=5)
+        (lease,) = await desk.lease()
+        time.wall -= 3 * 3600
+        await desk.commit(builders.part(lease, {0, 1}))
+        await desk.rpc.CancelJob(pb.CancelJobRequest(job=job), CONTEXT)
+        time.advance(3)
+        desk.scheduler.timer.poke()
+
+        async def ending() -> bool:
+            return bool(await desk.extend([lease]))
+
+        await until(ending)
+        (closing,) = await desk.lease()
+        assert closing.kind == pb.LEASE_KIND_FINALISE
+
+
+async def test_a_step_that_breaks_before_it_records_fails_alone():
+    async with running() as desk:
+        job = await desk.queue()
+
+        def broken(_turn: object) -> None:
+            raise ZeroDivisionError
+
+        engine = desk.scheduler.engine
+        state = engine.peek()
+        read = desk.rpc.GetJob(pb.GetJobRequest(job=job), CONTEXT)
+        error, record = await asyncio.gather(refused(engine.execute(broken)), read)
+        assert error.reason is Reason.INTERNAL
+        assert record.spec.name == job
+        assert engine.peek() is state

@@ -146,6 +146,28 @@ async def test_a_new_deadline_is_judged_as_a_first_one_is() -> None:
         assert not (await desk.rpc.UpdateJob(later, CONTEXT)).admitted_at_risk
 
 
+async def test_a_risk_that_is_taken_back_is_judged() -> None:
+    time = FakeClock()
+    async with running(time=time) as desk:
+        await teach(desk)
+        name = (await seal_of(desk, 1, 10_000, int(time.wall) + 120, at_risk=True)).spec.name
+        request = pb.UpdateJobRequest(job=name, accept_at_risk=False)
+        assert (await refused(desk.rpc.UpdateJob(request, CONTEXT))).reason is Reason.DEADLINE_INFEASIBLE
+        record = await desk.rpc.GetJob(pb.GetJobRequest(job=name), CONTEXT)
+        assert record.admitted_at_risk
+
+
+async def test_estimates_have_bounds() -> None:
+    async with running() as desk:
+        await teach(desk, seconds=1000.0)
+        spec = builders.spec(5, deadline=DAY)
+        spec.sampling.max_tokens = 2**31 - 1
+        request = pb.EstimateJobRequest(spec=spec, row_count=10**10, output_tokens_per_row=10**6)
+        answer = (await desk.rpc.EstimateJob(request, CONTEXT)).estimate
+        assert not answer.feasible
+        assert answer.eta_p90_time.seconds > 9 * 365 * DAY
+
+
 async def test_an_outlook_turns_with_time_and_watchers_hear_of_it() -> None:
     time = FakeClock()
     async with running(time=time) as desk:

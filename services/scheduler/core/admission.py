@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from services.scheduler.core.demand import STEP_NS
 from services.scheduler.core.estimates import expected_row_tokens, model_pace, rate_spread
-from services.scheduler.core.prospects import Backlog, Eta, Rates, Work, work_of
+from services.scheduler.core.prospects import FAR_SECONDS, Backlog, Eta, Rates, Work, work_of
 from services.scheduler.core.records import Job
 from services.scheduler.core.times import SECOND, from_timestamp, to_timestamp
 from tidemill.errors import Reason, TidemillError
@@ -68,7 +68,7 @@ def readmit(backlog: Backlog, job: Job, updated: ledger_pb2.JobUpdated, *, accep
         TidemillError: DEADLINE_INFEASIBLE, unless the owner takes the risk.
     """
     deadline_ns = from_timestamp(updated.complete_by_time)
-    if job.seal is None or deadline_ns == job.deadline_ns:
+    if job.seal is None or (deadline_ns, updated.admitted_at_risk) == (job.deadline_ns, job.admitted_at_risk):
         return
     verdict = judge(backlog, replace(work_of(job, backlog.limits), deadline_ns=deadline_ns))
     if not verdict.feasible and not accepts_risk:
@@ -99,7 +99,7 @@ def _alone(backlog: Backlog, work: Work) -> int:
     own = _tokens_seconds(backlog, work)
     width = min(capacity.by_model[work.model], limits.max_leases_per_job, max(1.0, own / limits.chunk_seconds))
     load = 0.0 if capacity.loaded.get(work.model) else capacity.load_time(work.model)
-    return backlog.now_ns + int((load + own / width / (1 - limits.admission_headroom)) * SECOND)
+    return backlog.now_ns + int(min(load + own / width / (1 - limits.admission_headroom), FAR_SECONDS) * SECOND)
 
 
 def _tokens_seconds(backlog: Backlog, work: Work) -> float:
@@ -123,7 +123,7 @@ def _earliest(backlog: Backlog, work: Work, model: str | None) -> int:
         if (before + own) * pace < time:
             break
         before = seconds
-    return backlog.now_ns + max(earliest, int((before + own) * pace))
+    return backlog.now_ns + max(earliest, int(min((before + own) * pace, FAR_SECONDS * SECOND)))
 
 
 def _due(backlog: Backlog, work: Work, model: str | None) -> list[tuple[int, float]]:

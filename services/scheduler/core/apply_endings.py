@@ -91,12 +91,15 @@ def finalise_leased(state: State, event: ledger_pb2.LedgerEvent) -> None:
 
 
 def finalise_requeued(state: State, event: ledger_pb2.LedgerEvent) -> None:
-    """The closing task waits again; after a failure for a while, or a broken store would fill the ledger."""
+    """The closing task waits again, for a while unless it was given back.
+
+    Else a broken store would fill the ledger, and a task that kills its workers would take one after the other.
+    """
     requeued = event.finalise_requeued
     job = state.jobs[requeued.job]
     ending = job.expect_ending()
-    failures = ending.failures + (requeued.reason != ledger_pb2.REQUEUE_REASON_RELEASED)
-    failed = requeued.reason == ledger_pb2.REQUEUE_REASON_FAILED
+    failed = requeued.reason != ledger_pb2.REQUEUE_REASON_RELEASED
+    failures = ending.failures + failed
     ready_at_ns = state.time_ns + (backoff_ns(failures, requeued.fence) if failed else 0)
     ending = replace(ending, fence=0, failures=failures, ready_at_ns=ready_at_ns)
     state.drop_lease(requeued.fence)

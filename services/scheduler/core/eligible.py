@@ -53,8 +53,9 @@ def job_open(ask: Ask, job: Job) -> bool:
 def due_chunk(ask: Ask, job: str) -> Chunk | None:
     """The lowest returned chunk of the job that may be leased now."""
     chunks = ask.state.chunks.get(job, {})
+    now_ns = max(ask.now_ns, ask.state.time_ns)
     for start in ask.state.waiting.get(job, ()):
-        if chunks[start].ready_at_ns <= ask.now_ns:
+        if chunks[start].ready_at_ns <= now_ns:
             return chunks[start]
     return None
 

@@ -44,6 +44,7 @@ def commit_part(state: State, request: scheduler_service_pb2.CommitPartRequest, 
         raise stale_fence(job.name, part.fence)
     chunk = _chunk_under(state, job, lease, part)
     _check_part(job, lease, chunk, part)
+    _check_weights(job, lease, part, request.model_digest)
     require_key(part.key, job.name, "output", "part.key")
     require(0 <= request.busy_seconds < MAX_BUSY_SECONDS, "busy_seconds", f"must be 0 to {MAX_BUSY_SECONDS:.0f}")
     placed = replace(part, first_result_offset=job.results)
@@ -56,6 +57,12 @@ def commit_part(state: State, request: scheduler_service_pb2.CommitPartRequest, 
     )
     events = [ledger_pb2.LedgerEvent(part_committed=committed)]
     return [*events, *_what_follows(state, lease, part, limits or Limits())]
+
+
+def _check_weights(job: Job, lease: Lease, part: Part, digest: str) -> None:
+    """One job, one model: rows that other weights answered must not stand beside those of the pinned ones."""
+    if lease.kind is LeaseKind.CHUNK and job.pinned_digest and digest not in ("", job.pinned_digest):
+        raise _invalid(job, part, f"weights {digest[:12]} answered it, the job is pinned to {job.pinned_digest[:12]}")
 
 
 def _what_follows(state: State, lease: Lease, part: Part, limits: Limits) -> Events:

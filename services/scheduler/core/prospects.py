@@ -25,6 +25,10 @@ PATIENCE = 0.5
 """A job whose end cannot be told is at risk once so much of its window is over."""
 
 
+FAR_SECONDS = 10 * 365 * 86_400.0
+"""No end is told beyond: such a job is not to be run, and times have bounds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """A job, or an imagined one: what its end depends on. Tokens of the rows that miss results.
@@ -83,7 +87,7 @@ class Backlog:
         return Eta(self._at(start), self._at(p50), self._at(max(p50, p90)), own50)
 
     def _at(self, seconds: float) -> int:
-        return self.now_ns + int(seconds * SECOND)
+        return self.now_ns + int(min(seconds, FAR_SECONDS) * SECOND)
 
     def _finish(self, work: Work, own: float, engines: int) -> tuple[float, float]:
         """(seconds to its start, seconds to its end) of work that takes `own` engine-seconds."""

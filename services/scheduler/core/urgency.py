@@ -46,10 +46,13 @@ def urgent_job(ask: Ask, models: list[str]) -> str | None:
 
 
 def _urgent(ask: Ask, job: Job) -> bool:
+    if job.admitted_at_risk:
+        # Nobody promised it its deadline: its urgency must not take what others were promised, or are due.
+        return False
     slack = slack_ns(ask, job)
     return slack >= 0 and (_crowded(ask, job) or slack < ask.limits.urgent_slack * window_ns(job))
 
 
 def _crowded(ask: Ask, job: Job) -> bool:
     """Whether the promised work leaves no room until the job's deadline, though the job alone has slack."""
-    return job.deadline_ns < ask.offer.tight_until_ns and not job.admitted_at_risk
+    return job.deadline_ns < ask.offer.tight_until_ns

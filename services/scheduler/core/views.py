@@ -177,6 +177,7 @@ def _describe_chunk(state: State, message: scheduler_service_pb2.Lease, lease: L
     chunk = state.chunks[lease.job][lease.chunk_start]
     message.chunk_start = chunk.start
     message.chunk_rows = chunk.rows
+    message.model_digest = state.jobs[lease.job].pinned_digest
     message.done_bitmap = rowset.to_bytes(chunk.done, chunk.rows)
     message.alone = lease.alone
     if chunk.condemned:
