@@ -172,7 +172,7 @@ def test_a_cancelled_job_takes_what_is_done_for_two_seconds():
     assert desk.lease() == []
     assert desk.cancel(JOB) == []
     desk.commit(builders.part(first, {0, 1}))
-    assert due.next_event_ns(desk.state, desk.limits) == (1000 + 2) * SECOND
+    assert due.next_wait_ns(desk.state, desk.limits, desk.now_ns) == (1000 + 2) * SECOND
     desk.now += 1.9
     desk.settle()
     desk.commit(builders.part(first, {2}, number=1))
