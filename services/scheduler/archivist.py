@@ -45,9 +45,13 @@ class Archivist:
                 continue
             try:
                 await self._move_batch()
+                continue
             except TidemillError as error:
                 log.warning("jobs stay in memory", reason=error.reason, message=error.message)
-                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as bug:
+                # Memory would fill without a word if a bug ended this task.
+                log.exception("jobs stay in memory", exc_info=bug)
+            await asyncio.sleep(RETRY_SECONDS)
 
     def _wait_seconds(self) -> float:
         """Seconds until the oldest job is due; 0 when it is."""

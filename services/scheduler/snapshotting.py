@@ -64,7 +64,8 @@ class Snapshots:
                 pass
             blob = await self._call(writer.blob)
             await self._call(self._ledger.save_snapshot, epoch, writer.sequence, blob)
-            self._taken = [*self._taken, writer.sequence][-2:]
+            # Asked anew: a rebuild may have set a damaged one aside, and the events behind it are still needed.
+            self._taken = sorted(await self._call(self._ledger.snapshots))
             if len(self._taken) > 1:
                 while await self._call(self._ledger.compact, epoch, self._taken[0]):
                     pass

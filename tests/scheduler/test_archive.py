@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.scheduler import archived as archived_format
+from services.scheduler import archivist
 from services.scheduler.ledger import MemoryLedger
+from services.scheduler.ledger.keeping import ArchiveRow
 from services.scheduler.upkeep import Upkeep
 from tests.scheduler import builders, recount
 from tests.scheduler.fake_clock import FakeClock
@@ -227,6 +230,25 @@ async def test_a_job_that_cannot_be_archived_stays():
         await desk.queue(builders.spec(2), 5)
         assert before.spec.name in desk.scheduler.engine.state.jobs
         assert await desk.job(before.spec.name) == before
+
+
+async def test_a_bug_does_not_end_the_moving(monkeypatch: pytest.MonkeyPatch):
+    sound, calls = archived_format.row, 0
+
+    def broken_once(job: archived_format.ArchivedJob) -> ArchiveRow:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyError("a bug")
+        return sound(job)
+
+    monkeypatch.setattr(archived_format, "row", broken_once)
+    monkeypatch.setattr(archivist, "RETRY_SECONDS", 0.01)
+    async with running(upkeep=AT_ONCE) as desk:
+        before, _, _ = await finish(desk)
+        await archived(desk, before.spec.name)
+        assert await desk.job(before.spec.name) == before
+    assert calls == 2
 
 
 async def test_a_damaged_job_is_named():

@@ -81,6 +81,26 @@ async def test_the_events_down_to_the_last_snapshot_but_one_stay():
     await engine.close()
 
 
+async def test_a_snapshot_that_was_set_aside_is_not_counted_on():
+    stored = MemoryLedger()
+    ledger = FakeLedger(stored)
+    engine = await started(ledger)
+    for first in (1, 1 + EVERY):
+        await create(engine, first, EVERY)
+        await snapshots(stored, 1 + first // EVERY)
+    epoch = engine.opened.epoch
+    newest, before = ledger.snapshots()
+    ledger.save_snapshot(epoch, newest, b"not a snapshot")
+    ledger.fail_before = write_failed()
+    with pytest.raises(TidemillError):
+        await create(engine, 90, 1)
+    assert ledger.snapshots() == [before]
+    await create(engine, 1 + 2 * EVERY, EVERY)
+    await engine.close()
+    assert ledger.snapshots()[-1] == before
+    assert stored.first_sequence == before + 1
+
+
 async def test_an_orderly_stop_takes_a_snapshot():
     ledger = MemoryLedger()
     engine = await started(ledger)
