@@ -16,6 +16,7 @@ from tests.scheduler import builders
 from tests.scheduler.cluster import Caller, Cluster, passes, running, serves
 from tests.scheduler.scheduler_process import SchedulerProcess
 from tests.scheduler.service_desk import until
+from tests.scheduler.test_full_disk import until_accepted
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2, records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
@@ -192,7 +193,9 @@ async def test_no_memory_refuses_new_work_and_reads_on(cluster: Cluster):
             assert caught.value.reason is Reason.LEDGER_FULL
             await caller.once("GetJob", pb.GetJobRequest(job=builders.job_name(1)))
             client.config_set("maxmemory", 0)
-        await create(caller, 2)
+        # The leader looks for room at most once a second.
+        request = pb.CreateJobRequest(spec=builders.spec(2))
+        assert (await until_accepted(caller, "CreateJob", request)).spec.name == builders.job_name(2)
 
 
 async def test_events_that_nobody_here_knows_keep_a_standby_from_leading(tmp_path: Path):
