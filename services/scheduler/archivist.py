@@ -64,10 +64,14 @@ class Archivist:
         return min(IDLE_SECONDS, max(0.0, (due_ns - self._clock.wall_ns()) / SECOND))
 
     async def _move_batch(self) -> None:
-        """The archive has a job before memory forgets it; after a crash in between it is archived again."""
+        """The archive has a job before memory forgets it; after a crash in between it is archived again.
+
+        A deleted job is only forgotten: nobody reads it again, and its files are removed without its record.
+        """
         taken = await self._engine.execute(self._take)
         epoch = self._engine.opened.epoch
-        await self._engine.on_ledger(lambda ledger: ledger.archive_jobs(epoch, [archived.row(job) for job in taken]))
+        kept = [job for job in taken if not job.job.deleted]
+        await self._engine.on_ledger(lambda ledger: ledger.archive_jobs(epoch, [archived.row(job) for job in kept]))
         await self._engine.execute(lambda turn: _forget(turn, taken))
 
     def _take(self, turn: Turn) -> list[ArchivedJob]:

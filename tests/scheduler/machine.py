@@ -245,8 +245,8 @@ class RowsMachine(RuleBasedStateMachine):
         self.last_fence = message.fence
         history = self.histories[message.spec.name]
         if message.kind == pb.LEASE_KIND_CLEANUP:
-            self.check_cleanup(message, history)
-            self.check_nothing_was_withheld(offered)
+            if not self.check_cleanup(message, history):
+                self.check_nothing_was_withheld(offered)
             return
         assert not history.done
         if message.kind == pb.LEASE_KIND_FINALISE:
@@ -266,15 +266,17 @@ class RowsMachine(RuleBasedStateMachine):
         assert {row for row in rows if condemned >> (row - rows.start) & 1} == missing & history.condemned
         assert 1 <= len(rows) <= LIMITS.chunk_rows
 
-    def check_cleanup(self, message: pb.Lease, history: JobHistory) -> None:
-        """Files go an hour after the end, or a day after the deletion."""
+    def check_cleanup(self, message: pb.Lease, history: JobHistory) -> bool:
+        """Files go an hour after the end, or a day after the deletion; returns whether before any rows."""
         assert history.ended_at is not None
+        due = history.ended_at + 3600
         if message.cleanup == ledger_pb2.CLEANUP_KIND_PURGE:
             assert history.deleted_at is not None
-            assert self.now >= history.deleted_at + DAY
+            due = history.deleted_at + DAY
         else:
             assert not history.swept
-            assert self.now >= history.ended_at + 3600
+        assert self.now >= due
+        return self.now >= due + 3600
 
     def check_closing(self, message: pb.Lease, history: JobHistory) -> None:
         missing: set[int] = set()

@@ -86,7 +86,7 @@ def check_names(state: State) -> None:
         names.setdefault((job.tenant, job.state), []).append(job.name)
     assert counts == Counter(state.counts)
     assert {key: sorted(value) for key, value in names.items()} == {k: v for k, v in state.names.items() if v}
-    assert state.ended == sorted((job.end_ns, job.name) for job in visible if job.terminal)
+    assert state.ended == sorted((job.end_ns, job.name) for job in state.jobs.values() if job.terminal)
     assert set(state.receiving) == {job.name for job in state.jobs.values() if job.receiving}
     assert state.requests == {(job.tenant, job.spec.request_id): job.name for job in visible if job.spec.request_id}
 

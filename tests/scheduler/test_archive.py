@@ -292,6 +292,23 @@ async def test_an_archived_job_can_be_deleted():
         recount.check(desk.scheduler.engine.state)
 
 
+async def test_a_job_deleted_before_its_time_leaves_memory_as_well():
+    time, ledger = FakeClock(), MemoryLedger()
+    async with running(ledger, time=time, upkeep=Upkeep(archive_seconds=600)) as desk:
+        before, _, _ = await finish(desk, builders.spec(request_id="once"))
+        name = before.spec.name
+        await desk.rpc.DeleteJob(pb.DeleteJobRequest(job=name), CONTEXT)
+        assert name in desk.scheduler.engine.state.jobs
+        time.advance(601)
+        await desk.queue(builders.spec(2, request_id="once"), 5)
+        await archived(desk, name)
+        assert ledger.archived(name) is None
+        assert (await refused(desk.job(name))).reason is Reason.JOB_NOT_FOUND
+        listed = await desk.rpc.ListJobs(pb.ListJobsRequest(tenant="acme", page_size=9), CONTEXT)
+        assert [job.spec.name for job in listed.jobs] == [builders.job_name(2)]
+        recount.check(desk.scheduler.engine.state)
+
+
 async def test_the_feed_leaves_a_deleted_job_out():
     async with running() as desk:
         before, _, _ = await finish(desk)

@@ -134,12 +134,26 @@ def test_cleaning_up_delays_no_rows_and_few_tasks_run_at_a_time() -> None:
     desk = Desk(Limits(chunk_rows=10, max_cleanups=2))
     for number in range(1, 5):
         done(desk, number)
-    desk.now += 2 * HOUR
+    desk.now += 2 * HOUR - 1
     desk.queue(builders.spec(9), [5])
     leases = desk.lease(9)
     assert [lease.kind for lease in leases] == [pb.LEASE_KIND_CHUNK, *[pb.LEASE_KIND_CLEANUP] * 2]
     finish(desk, leases[1])
     assert [lease.kind for lease in desk.lease(9)] == [pb.LEASE_KIND_CLEANUP]
+    recount.check(desk.state)
+
+
+def test_cleaning_up_that_is_an_hour_late_goes_before_rows() -> None:
+    desk = Desk(Limits(chunk_rows=10, max_cleanups=2))
+    for number in range(1, 5):
+        done(desk, number)
+    desk.now += 2 * HOUR
+    desk.queue(builders.spec(9), [25])
+    leases = desk.lease(3)
+    assert [lease.kind for lease in leases] == [*[pb.LEASE_KIND_CLEANUP] * 2, pb.LEASE_KIND_CHUNK]
+    assert {lease.kind for lease in desk.lease(1)} == {pb.LEASE_KIND_CHUNK}
+    finish(desk, leases[0])
+    assert [lease.kind for lease in desk.lease(1)] == [pb.LEASE_KIND_CLEANUP]
     recount.check(desk.state)
 
 
@@ -152,6 +166,21 @@ def test_a_job_deleted_while_it_is_swept_is_purged_afterwards() -> None:
     finish(desk, lease)
     desk.now += DAY
     assert desk.lease()[0].cleanup == ledger_pb2.CLEANUP_KIND_PURGE
+    recount.check(desk.state)
+
+
+def test_a_deleted_job_leaves_memory_in_its_turn() -> None:
+    desk = done()
+    delete(desk)
+    assert [name for _, name in desk.state.ended] == [JOB]
+    desk.record([ledger_pb2.LedgerEvent(job_archived=ledger_pb2.JobArchived(job=JOB))])
+    recount.check(desk.state)
+    assert not desk.state.ended
+    assert desk.state.hidden(JOB)
+    desk.now += DAY
+    (lease,) = desk.lease()
+    finish(desk, lease)
+    assert not desk.state.cleanups
     recount.check(desk.state)
 
 

@@ -10,14 +10,21 @@ from services.scheduler.core.policy import TIERED, Offer, Policy
 from services.scheduler.core.records import LeaseKind, Requeue
 from services.scheduler.core.requeues import EXPIRED, TAKEN_BACK, requeue_lease
 from services.scheduler.core.state import State
+from services.scheduler.core.times import SECOND
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
 
 Events = list[ledger_pb2.LedgerEvent]
 
+OVERDUE_NS = 3600 * SECOND
+"""Cleaning up waits so long for an idle worker, then it goes first: under steady load no worker is ever idle, and what
+was promised to be removed would stay. An hour is little beside the day that a deletion takes anyhow."""
+
 
 def lease_next(state: State, offer: Offer, limits: Limits, now_ns: int, policy: Policy = TIERED) -> Events:
     """Lease the one piece of work that is due next to the worker; no event when there is none for it."""
+    if overdue := lease_cleanup(state, offer.worker_id, limits, now_ns - OVERDUE_NS):
+        return overdue
     work = policy.choose(state, offer, limits, now_ns)
     if work is None:
         return lease_cleanup(state, offer.worker_id, limits, now_ns)

@@ -70,7 +70,7 @@ class State:
         accounts: what each tenant has had.
         models: what an operator set, by model; without those where nothing is set.
         busy: leased chunks by worker.
-        ended: end time and name of the terminal jobs, rising: in this order they leave memory.
+        ended: end time and name of the terminal jobs, deleted ones too, rising: in this order they leave memory.
         cleanups: what is left to do about the files of terminal jobs, by job; in the archive or not.
         cleanups_leased: those at workers.
         archivals: how many jobs have left memory.
@@ -118,7 +118,7 @@ class State:
         self.jobs[job.name] = job
         if before is None or before.state != job.state or before.deleted != job.deleted:
             self._move(before, job)
-        if job.terminal and not job.deleted and (before is None or not before.terminal):
+        if job.terminal and (before is None or not before.terminal):
             insort(self.ended, (job.end_ns, job.name))
         self.demand.set(job)
         self.holdings.move(before, job)
@@ -183,7 +183,6 @@ class State:
         job = self.jobs.get(name)
         if job is None:
             return
-        self._leave_memory_order(job)
         if self.requests.get((job.tenant, job.spec.request_id)) == name:
             del self.requests[job.tenant, job.spec.request_id]
         self.put(replace(job, deleted=True, revision=self.sequence))
