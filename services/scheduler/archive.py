@@ -2,8 +2,12 @@
 
 A job goes from memory to the archive and never back, and it is archived before it leaves memory. So memory is asked
 first, and the archive only about what is not there.
+
+A row may hold many parts. It is taken apart in a thread of its own: on the event loop it would hold up every other
+call, and in the ledger's thread every append. Where the job's record is enough, only that is read.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -17,6 +21,7 @@ from services.scheduler.core.state import State
 from services.scheduler.engine import Engine, Events, Turn
 from services.scheduler.ledger.base import Ledger
 from services.scheduler.ledger.keeping import ArchiveRow
+from services.scheduler.opened_jobs import OpenedJobs
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
 
@@ -39,6 +44,7 @@ class Archive:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
+        self._opened = OpenedJobs()
 
     async def execute(self, name: str, step: Callable[[Turn], T]) -> T:
         """Run `step`, which is about one job, in its turn; on the archived job when memory does not know it."""
@@ -50,18 +56,26 @@ class Archive:
             found = await self.find(name)
             if found is None:
                 raise
-            return step(self._turn(archived.state_of(found)))
+            return step(self._turn(await asyncio.to_thread(archived.state_of, found)))
 
     def _turn(self, state: State) -> ArchivedTurn:
         return ArchivedTurn(state, self._engine.opened.epoch, self._clock.wall_ns())
 
     async def find(self, name: str) -> ArchivedJob | None:
         """An archived job that was not deleted."""
+        blob = await self._blob(name)
+        return await self._opened.unpack(blob, name) if blob is not None else None
+
+    async def _record(self, name: str) -> Job | None:
+        """As `find`, its record alone."""
+        blob = await self._blob(name)
+        return await asyncio.to_thread(archived.unpack_record, blob, name) if blob is not None else None
+
+    async def _blob(self, name: str) -> bytes | None:
         state = self._engine.state
         if not state.archivals or state.hidden(name):
             return None
-        blob = await self._engine.on_ledger(lambda ledger: ledger.archived(name))
-        return archived.unpack(blob, name) if blob is not None else None
+        return await self._engine.on_ledger(lambda ledger: ledger.archived(name))
 
     async def delete(self, name: str) -> None:
         """Forget an archived job, if it is one."""
@@ -80,10 +94,10 @@ class Archive:
         if spec.request_id:
             request = (spec.tenant, spec.request_id)
             name = await self._engine.on_ledger(lambda ledger: ledger.archived_request(*request)) or name
-        found = await self.find(name)
+        found = await self._record(name)
         if found is not None:
-            jobs.create_job(archived.state_of(found), spec, self._clock.wall_ns())
-        return found.job if found else None
+            jobs.create_job(archived.state_of(ArchivedJob(found)), spec, self._clock.wall_ns())
+        return found
 
     async def list_jobs(self, tenant: str, states: Sequence[JobState], before: str, limit: int) -> list[Job]:
         """At most `limit` jobs of a tenant, newest first, as `views.list_jobs`, the archived ones among them."""
@@ -91,9 +105,9 @@ class Archive:
         if not self._engine.state.archivals:
             return found
         merged = {job.name: job for job in found}
-        for row in await self._visible(tenant, states, before, limit):
-            if row.name not in merged:
-                merged[row.name] = archived.unpack(row.blob, row.name).job
+        gone = [row for row in await self._visible(tenant, states, before, limit) if row.name not in merged]
+        records = await asyncio.to_thread(lambda: [archived.unpack_record(row.blob, row.name) for row in gone])
+        merged.update((job.name, job) for job in records)
         return [merged[name] for name in sorted(merged, reverse=True)[:limit]]
 
     async def _visible(self, tenant: str, states: Sequence[JobState], before: str, limit: int) -> list[ArchiveRow]:
@@ -119,8 +133,8 @@ class Archive:
 
         found = await self._engine.execute(step)
         for name in names - found.keys():
-            if (gone := await self.find(name)) is not None:
-                found[name] = gone.job
+            if (gone := await self._record(name)) is not None:
+                found[name] = gone
         end = entries[-1].sequence if entries else after_sequence
         return [(entry, found[entry.job]) for entry in entries if entry.job in found], end
 

@@ -28,7 +28,13 @@ def frame(magic: bytes, header: dict[str, Any], body: bytes) -> bytes:
 
 
 def unframe(magic: bytes, blob: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and decompressed body of a blob.
+    """Header and decompressed body of a blob; raises as `opened`."""
+    header, body = opened(magic, blob)
+    return header, zlib.decompress(body)
+
+
+def opened(magic: bytes, blob: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and compressed body of a blob.
 
     Raises:
         DamagedError: a bit of it has changed, or some of it is missing.
@@ -42,4 +48,4 @@ def unframe(magic: bytes, blob: bytes) -> tuple[dict[str, Any], bytes]:
     header: dict[str, Any] = json.loads(blob[start + _LENGTH_BYTES : body])
     if header["version"] > VERSION:
         raise NewerError(f"it has version {header['version']}, and this scheduler reads {VERSION}")
-    return header, zlib.decompress(blob[body:])
+    return header, blob[body:]

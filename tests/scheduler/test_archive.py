@@ -1,15 +1,22 @@
 """Jobs that have left memory: whoever asks about one is answered as before."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.scheduler import archived as archived_format
-from services.scheduler import archivist
+from services.scheduler import archivist, opened_jobs
+from services.scheduler.core.records import Part
 from services.scheduler.ledger import MemoryLedger
 from services.scheduler.ledger.keeping import ArchiveRow
+from services.scheduler.opened_jobs import OpenedJobs
 from services.scheduler.upkeep import Upkeep
 from tests.scheduler import builders, recount
+from tests.scheduler.desk import Desk
 from tests.scheduler.fake_clock import FakeClock
 from tests.scheduler.fake_ledger import FakeLedger, write_failed
 from tests.scheduler.service_desk import CONTEXT, ServiceDesk, running, until
@@ -160,6 +167,74 @@ async def test_lists_join_memory_and_archive(desk: ServiceDesk):
     assert await page(2, 2) == ([1], False)
     assert await page(2, 0, job_pb2.JOB_STATE_SUCCEEDED) == ([5, 3], True)
     assert await page(9, 0, job_pb2.JOB_STATE_RECEIVING) == ([4, 2], False)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
+    """The parts that were built from here on."""
+    parts: list[Part] = []
+    whole = Part.__init__
+
+    def build(part: Part, *values: Any, **named: Any) -> None:
+        whole(part, *values, **named)
+        parts.append(part)
+
+    monkeypatch.setattr(Part, "__init__", build)
+    return parts
+
+
+async def test_what_needs_the_record_alone_builds_no_parts(desk: ServiceDesk, built: list[Part]):
+    spec = builders.spec(request_id="once")
+    before, commits, _ = await finish(desk, spec)
+    await archived(desk, before.spec.name)
+    assert len(commits) == 3
+    built.clear()
+    listed = await desk.rpc.ListJobs(pb.ListJobsRequest(tenant="acme", page_size=9), CONTEXT)
+    assert list(listed.jobs) == [before]
+    feed = await desk.rpc.ListCompletions(pb.ListCompletionsRequest(tenant="acme", limit=9), CONTEXT)
+    assert [entry.job for entry in feed.completions] == [before, before]
+    assert await desk.rpc.CreateJob(pb.CreateJobRequest(spec=spec), CONTEXT) == before
+    assert built == []
+
+
+async def test_pages_of_one_archived_job_take_it_apart_once(desk: ServiceDesk, built: list[Part]):
+    before, _, _ = await finish(desk)
+    name = before.spec.name
+    await archived(desk, name)
+    built.clear()
+    for after in range(3):
+        page = await desk.rpc.ListParts(pb.ListPartsRequest(job=name, after_part=after, limit=1), CONTEXT)
+        assert len(page.parts) == 1
+    assert len(built) == 3
+
+
+def whole_job(number: int, key: str = "") -> archived_format.ArchivedJob:
+    """A job as the archive has it, with an output key."""
+    desk = Desk()
+    name = desk.queue(builders.spec(number), [5])
+    found = archived_format.take(desk.state, name)
+    return replace(found, job=replace(found.job, output_manifest_key=key))
+
+
+async def test_the_opened_jobs_are_bounded(monkeypatch: pytest.MonkeyPatch):
+    one, two = whole_job(1), whole_job(2)
+    name, first, second = one.job.name, archived_format.pack(one), archived_format.pack(two)
+    opened = OpenedJobs()
+    job = await opened.unpack(first, name)
+    assert await opened.unpack(first, name) is job
+    changed = archived_format.pack(whole_job(1, "later"))
+    assert (await opened.unpack(changed, name)).job.output_manifest_key == "later"
+    job = await opened.unpack(first, name)
+    monkeypatch.setattr(opened_jobs, "MAX_BYTES", len(first))
+    newest = await opened.unpack(second, two.job.name)
+    assert await opened.unpack(second, two.job.name) is newest
+    assert await opened.unpack(first, name) is not job
+
+
+@given(word=st.text(min_size=1, max_size=9), repeats=st.integers(0, 3000))
+def test_a_record_of_any_length_is_read_alone(word: str, repeats: int):
+    whole = whole_job(1, word * repeats)
+    assert archived_format.unpack_record(archived_format.pack(whole), whole.job.name) == whole.job
 
 
 async def test_the_feed_outlives_memory(desk: ServiceDesk):

@@ -36,7 +36,9 @@ def check(ledger: Path) -> None:
     source.close()
     recount.check(folded.state)
     expected = json.loads(ledger.with_suffix(".json").read_text())
-    found = summary(folded.state, archived.unpack(row.blob, row.name))
+    gone = archived.unpack(row.blob, row.name)
+    assert archived.unpack_record(row.blob, row.name) == gone.job
+    found = summary(folded.state, gone)
     for name, value in expected.items():
         # A later version may say more of a job, never something else.
         assert includes(found[name], value), name
