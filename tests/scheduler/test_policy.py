@@ -77,7 +77,7 @@ def test_among_urgent_jobs_the_earliest_deadline_goes_first():
 
 
 def test_slack_counts_the_measured_loading():
-    desk = Desk(Limits(chunk_rows=10, urgent_slack=0.1))
+    desk = Desk(Limits(chunk_rows=10, urgent_slack=0.1, max_cleanups=0))
     teach(desk, "tiny", 100)
     desk.now = 2000.0
     here = queue(desk, builders.spec(1, deadline=90_000), 100)
