@@ -419,7 +419,7 @@ class RowsMachine(RuleBasedStateMachine):
                     self.indices_equal_a_recount()
                 else:
                     others.append(held)
-            if self.histories[job].halted:
+            if self.histories[str(job)].halted:
                 break
             self.pass_time(60)
         return multiple(*others)

@@ -36,16 +36,16 @@ def create_job(state: State, spec: records_pb2.JobSpec, now_ns: int) -> Events:
     """
     check_spec(spec)
     known = existing_job(state, spec)
-    if known is None:
+    if known is None and spec.name not in state.cleanups:
         check_window(from_timestamp(spec.complete_by_time), now_ns, "complete_by_time")
         return [ledger_pb2.LedgerEvent(job_created=ledger_pb2.JobCreated(spec=spec))]
-    if not known.deleted and _same_request(known.spec, spec):
+    if known is not None and not known.deleted and _same_request(known.spec, spec):
         return []
     raise TidemillError(
         Reason.REQUEST_ID_REUSED,
-        f"request id {spec.request_id!r} or name {spec.name} already stands for another job, {known.name}; "
+        f"request id {spec.request_id!r} or name {spec.name} already stands for another job; "
         "repeat a call with the same job, or choose a fresh request id",
-        metadata={"job": known.name, "request_id": spec.request_id},
+        metadata={"job": known.name if known else spec.name, "request_id": spec.request_id},
     )
 
 
