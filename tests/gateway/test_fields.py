@@ -157,7 +157,7 @@ BAD_DEADLINES: list[dict[str, Any]] = [
 BAD_JOBS: list[tuple[dict[str, Any], str]] = [
     ({"model": ""}, "job.model"),
     (
-        {"completion_window": duration_pb2.Duration(seconds=90), "complete_by_time": seconds_from_now(90)},
+        {"completion_window": duration_pb2.Duration(seconds=90), "complete_by_time": seconds_from_now(86_400)},
         "job.completion_window",
     ),
     ({"service_class": 9}, "job.service_class"),
