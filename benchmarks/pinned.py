@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +11,6 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-
-from tidemill.up.prctl import signal_on_parent_death
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 240.0
@@ -33,12 +30,7 @@ def running(
     """`command` on `core`, its output in `log`; it gets SIGTERM at the end, and SIGKILL if this process dies."""
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - commands of our own
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=output,
-            preexec_fn=partial(_settle, core),  # noqa: PLW1509
+            _settled(command, core), cwd=ROOT, env=environment, stdout=output, stderr=output
         )
     try:
         yield process
@@ -54,23 +46,22 @@ def running(
 def run(command: Sequence[str], core: int, seconds: float, environment: Mapping[str, str] | None = None) -> str:
     """Last line that `command` prints on `core`; ends this program with its errors when it fails."""
     finished = subprocess.run(  # noqa: S603 - commands of our own
-        command,
+        _settled(command, core),
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
         timeout=seconds,
         check=False,
-        preexec_fn=partial(_settle, core),
     )
     if finished.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{finished.stderr[-3000:]}")
     return finished.stdout.splitlines()[-1]
 
 
-def _settle(core: int) -> None:
-    os.sched_setaffinity(0, {core})
-    signal_on_parent_death(signal.SIGKILL)
+def _settled(command: Sequence[str], core: int) -> list[str]:
+    """`command` on `core`, to die with this process; not by preexec_fn, which is unsafe beside gRPC's threads."""
+    return ["setpriv", "--pdeathsig", "KILL", "taskset", "--cpu-list", str(core), *command]
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -13,14 +13,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
 from tidemill.keys import create_key
-from tidemill.up.prctl import signal_on_parent_death
 
 ROOT = Path(__file__).resolve().parents[2]
 PEPPER = "system-test-pepper"
@@ -95,18 +93,13 @@ class Stack:
 
     def spawn(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         """Start `command` in a process group of its own, its output in `<home>/<name>.log`."""
-        in_thread = threading.current_thread() is not threading.main_thread()
+        # A killed test run must leave nothing behind. Not by preexec_fn: Python between fork and exec, beside gRPC's
+        # threads, crashed the child. The kernel's parent is the spawning thread: one of a pool would take it along.
+        main = threading.current_thread() is threading.main_thread()
+        tied = ["setpriv", "--pdeathsig", "KILL", *command] if main else command
         with (self.home / f"{name}.log").open("ab") as output:
             self.running[name] = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                # A killed test run must leave nothing behind.
-                # The kernel's parent is the spawning thread: one of a pool would take the process along when it ends.
-                preexec_fn=None if in_thread else partial(signal_on_parent_death, signal.SIGKILL),  # noqa: PLW1509
+                tied, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
             )
 
     def wait_ready(self, name: str, condition: Callable[[], bool]) -> None:
