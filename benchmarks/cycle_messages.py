@@ -59,10 +59,10 @@ def seal(job: str, rows: int = JOB_ROWS) -> pb.SealJobRequest:
     )
 
 
-def lease_request(worker_id: str, model: str, wait_seconds: int = 0) -> pb.LeaseChunksRequest:
-    """One chunk, please."""
+def lease_request(worker_id: str, model: str, wait_seconds: int = 0, chunks: int = 1) -> pb.LeaseChunksRequest:
+    """At most `chunks` of them, please."""
     report = records_pb2.ModelReport(model=model, state=model_service_pb2.MODEL_STATE_LOADED, max_model_len=512)
-    request = pb.LeaseChunksRequest(worker_id=worker_id, models=[report], max_chunks=1)
+    request = pb.LeaseChunksRequest(worker_id=worker_id, models=[report], max_chunks=chunks)
     request.wait.FromSeconds(wait_seconds)
     return request
 

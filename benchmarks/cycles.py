@@ -2,8 +2,9 @@
 
     python -m benchmarks.cycles ADDRESS HTTP_ADDRESS --callers 64 --seconds 5 --repeats 3
 
-Each caller is a worker with one call in flight: it leases one chunk, commits all of its rows in one part, and starts
-over. That is a cycle: two calls, each answered only when its event is on the disk. The last line is one JSON object.
+Each caller is a worker with one call in flight: it leases a batch of chunks, commits all rows of each in one part, and
+starts over. A cycle is one chunk leased and committed; each call is answered only when its events are on the disk. The
+last line is one JSON object.
 """
 
 import argparse
@@ -45,8 +46,9 @@ class Cycles:
 class Load:
     """Callers of one scheduler."""
 
-    def __init__(self, stub: Any) -> None:
+    def __init__(self, stub: Any, batch: int) -> None:
         self._stub = stub
+        self._batch = batch
         self.done = 0
 
     async def queue(self, tenant: str, number: int, model: str, rows: int = cycle_messages.JOB_ROWS) -> str:
@@ -68,7 +70,7 @@ class Load:
 
     async def worker(self, worker_id: str) -> None:
         """Cycles until cancelled."""
-        request = cycle_messages.lease_request(worker_id, MODEL, wait_seconds=10)
+        request = cycle_messages.lease_request(worker_id, MODEL, wait_seconds=10, chunks=self._batch)
         while True:
             for lease in (await self._call("LeaseChunks", request)).leases:
                 await self.answer(lease)
@@ -108,7 +110,7 @@ async def measure(address: str, http_address: str, options: argparse.Namespace) 
     """Latency on the idle scheduler first, then the load."""
     channel = open_channel(address)
     try:
-        load = Load(scheduler_service_pb2_grpc.SchedulerServiceStub(channel))
+        load = Load(scheduler_service_pb2_grpc.SchedulerServiceStub(channel), options.batch)
         latencies = [await load.first_lease(1_000_000 + number) for number in range(options.probes)]
         await load.prepare()
         workers = [asyncio.create_task(load.worker(f"caller-{number}")) for number in range(options.callers)]
@@ -149,6 +151,7 @@ def main() -> None:
     parser.add_argument("address", help="the scheduler's gRPC address")
     parser.add_argument("http_address", help="its address of /metrics")
     parser.add_argument("--callers", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=1, help="chunks that a call leases")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--probes", type=int, default=20)

@@ -2,10 +2,11 @@
 
     python -m benchmarks.scheduler [--quick] [--json] [--peers arq,bullmq] [--folder DIR]
 
-*Cycle*: a worker leases one chunk and commits it: two gRPC calls, each answered after the fsync of its event. 64
-callers with one call in flight each (see `cycles`); the real scheduler process has one core, the callers and Redis
-share another. Redis runs with `appendfsync always`. *Decision*: see `decisions`. *Peers*: see `peers`; they are left
-out of `--quick`. Each side's ratio is to the disk's own rate of fsyncs, or to the peer.
+*Cycle*: a worker leases one chunk and commits it, over gRPC, each call answered after the fsync of its events. 64
+callers with one call in flight each (see `cycles`) lease four chunks by a call, as workers that look ahead do, and
+then one; the real scheduler process has one core, the callers and Redis share another. Redis runs with `appendfsync
+always`. *Decision*: see `decisions`. *Peers*: see `peers`; they are left out of `--quick`. Each side's ratio is to the
+disk's own rate of fsyncs, or to the peer.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from benchmarks.statistics import Figure, figure
 
 LEDGERS = ("sqlite", "redis")
 CHUNK_ROWS = 8
+BATCH = 4
+"""Chunks that a call leases: as many as a worker has lookahead for. A commit is a call of its own."""
 NO_CAP = 4096
 _CAPS = {f"max_leases{which}": NO_CAP for which in ("", "_per_tenant", "_per_model", "_per_job")}
 
@@ -45,7 +48,7 @@ class Size:
 
 
 FULL = Size(64, 5.0, 5, 50, 20_000, (10, 1000, 10_000), 3000, 3)
-QUICK = Size(64, 2.0, 3, 20, 2000, (10, 1000, 10_000), 0, 0)
+QUICK = Size(64, 1.5, 3, 20, 2000, (10, 1000, 10_000), 0, 0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Measured:
     size: Size
     fsync: Figure
     cycles: Mapping[str, Figure]
+    single_cycles: Mapping[str, Figure]
     first_lease: Mapping[str, Figure]
     events_per_append: Mapping[str, float]
     decisions: Mapping[str, Sequence[float]]
@@ -65,10 +69,12 @@ def measure(size: Size, folder: Path, peers: Sequence[Peer]) -> Measured:
     """Run everything, one thing after the other."""
     fsync = figure([disk.fsyncs_per_second(folder, 0.5) for _ in range(3)])
     runs = {name: run_cycles(name, size, folder / name) for name in LEDGERS}
+    singles = {name: run_cycles(name, replace(size, probes=1), folder / f"{name}-1", batch=1) for name in LEDGERS}
     return Measured(
         size,
         fsync,
         {name: figure(run.cycles_per_s) for name, run in runs.items()},
+        {name: figure(run.cycles_per_s) for name, run in singles.items()},
         {name: figure(run.first_lease_ms) for name, run in runs.items()},
         {name: round(run.events_per_append, 2) for name, run in runs.items()},
         {str(jobs): decision_ms(jobs, size.decisions) for jobs in size.open_jobs},
@@ -76,7 +82,7 @@ def measure(size: Size, folder: Path, peers: Sequence[Peer]) -> Measured:
     )
 
 
-def run_cycles(ledger: str, size: Size, folder: Path) -> Cycles:
+def run_cycles(ledger: str, size: Size, folder: Path, batch: int = BATCH) -> Cycles:
     """The callers' figures on a fresh ledger."""
     server, rest = pinned.cores()
     folder.mkdir(parents=True)
@@ -85,7 +91,7 @@ def run_cycles(ledger: str, size: Size, folder: Path) -> Cycles:
         pinned.scheduler(folder, server, address, chunk_rows=CHUNK_ROWS, **_CAPS) as (grpc_address, http_address),
     ):
         command = [sys.executable, "-m", "benchmarks.cycles", grpc_address, http_address]
-        command += ["--callers", str(size.callers), "--seconds", str(size.seconds)]
+        command += ["--callers", str(size.callers), "--batch", str(batch), "--seconds", str(size.seconds)]
         command += ["--repeats", str(size.repeats), "--probes", str(size.probes)]
         return Cycles(**json.loads(pinned.run(command, rest, 300 + size.seconds * size.repeats)))
 
@@ -112,6 +118,7 @@ def as_json(measured: Measured) -> dict[str, Any]:
     return {
         "benchmark": "scheduler",
         "cycles_per_s": {name: side.median for name, side in measured.cycles.items()},
+        "cycles_per_s_one_chunk_a_lease": {name: side.median for name, side in measured.single_cycles.items()},
         "decision_p50_ms": {jobs: round(percentile(times, 0.5), 4) for jobs, times in measured.decisions.items()},
         "decision_p99_ms": {jobs: round(percentile(times, 0.99), 4) for jobs, times in measured.decisions.items()},
         "submit_to_first_lease_ms": measured.first_lease["sqlite"].median,
@@ -123,11 +130,13 @@ def as_json(measured: Measured) -> dict[str, Any]:
         "peers": {name: _peer(result, measured.cycles["redis"]) for name, result in measured.peers.items()},
         "spread": {
             "cycles_per_s": {name: asdict(side) for name, side in measured.cycles.items()},
+            "cycles_per_s_one_chunk_a_lease": {name: asdict(side) for name, side in measured.single_cycles.items()},
             "submit_to_first_lease_ms": {name: asdict(side) for name, side in measured.first_lease.items()},
             "fsync_per_s": asdict(measured.fsync),
         },
         "callers": measured.size.callers,
         "chunk_rows": CHUNK_ROWS,
+        "chunks_per_lease": BATCH,
     }
 
 
@@ -140,11 +149,13 @@ def _peer(result: Figure | str, ours: Figure) -> dict[str, Any]:
 def as_table(measured: Measured) -> str:
     """The same for people."""
     found = as_json(measured)
-    lines = [f"scheduler: {measured.size.callers} callers, {CHUNK_ROWS} rows a chunk, one core each side"]
+    load = f"{measured.size.callers} callers, {BATCH} chunks of {CHUNK_ROWS} rows a lease"
+    lines = [f"scheduler: {load}, one core each side"]
     lines.append(_line("fsyncs of the disk /s", measured.fsync))
     for name, side in measured.cycles.items():
         ratio, events = found["cycles_per_fsync"][name], measured.events_per_append[name]
         lines.append(_line(f"{name}: cycles /s", side) + f"  {ratio:.2f} an fsync, {events} events an append")
+        lines.append(_line(f"{name}: the same, one a lease", measured.single_cycles[name]))
         lines.append(_line(f"{name}: seal to first lease, ms", measured.first_lease[name]))
     for jobs in measured.decisions:
         p50, p99 = found["decision_p50_ms"][jobs], found["decision_p99_ms"][jobs]

@@ -31,8 +31,11 @@ log = telemetry.logger(__name__)
 MAX_GROUP = 512
 """Most commands that share one append: bounds how long the first of them waits."""
 
-COLLECTING_PASSES = 4
-"""A call takes so many passes of the event loop from its socket to the queue: those on their way share the append."""
+QUIET_PASSES = 6
+"""A call takes about four passes of the event loop from its socket to the queue: after six without one, none comes."""
+
+COLLECTING_PASSES = 60
+"""Most passes for which a group waits for more calls, however many come."""
 
 T = TypeVar("T")
 Events = list[ledger_pb2.LedgerEvent]
@@ -194,11 +197,20 @@ class Engine:
     async def _run(self) -> None:
         while not self.stopped.is_set():
             group = [await self._queue.get()]
-            for _ in range(COLLECTING_PASSES):
-                await asyncio.sleep(0)
+            await self._collect()
             while not self._queue.empty() and len(group) < MAX_GROUP:
                 group.append(self._queue.get_nowait())
             await self._serve(group)
+
+    async def _collect(self) -> None:
+        """Let calls that are on their way in join the group: a write and an fsync cost far more than these passes."""
+        quiet = 0
+        for _ in range(COLLECTING_PASSES):
+            waiting = self._queue.qsize()
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self._queue.qsize() == waiting else 0
+            if quiet == QUIET_PASSES:
+                return
 
     async def _serve(self, group: list[_Command[Any]]) -> None:
         """Decide a group, append its events, reply."""

@@ -28,7 +28,8 @@ def test_it_measures_real_cycles_on_both_ledgers(measured: scheduler.Measured) -
     assert measured.cycles.keys() == {"sqlite", "redis"}
     for name, side in measured.cycles.items():
         assert 0 < side.min <= side.median <= side.max
-        assert side.runs == TINY.repeats
+        assert side.runs == measured.single_cycles[name].runs == TINY.repeats
+        assert measured.single_cycles[name].min > 0
         assert measured.first_lease[name].runs == TINY.probes
         assert measured.events_per_append[name] >= 1
 
