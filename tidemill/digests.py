@@ -5,6 +5,7 @@ Each digest starts with a name of its own, so that equal bytes in different role
 
 import hashlib
 import struct
+from collections.abc import Iterable
 
 SCHEMA_VERSION = "tidemill.dataset.v1"
 SHA256_BYTES = 32
@@ -27,8 +28,16 @@ def row_digest(custom_id: str, request: bytes) -> bytes:
 
 
 def output_digest(text: str) -> bytes:
-    """Digest of a model's answer."""
+    """Digest of a model's answer that is text and no more."""
     return hashlib.sha256(b"tidemill.output.v1\0" + text.encode()).digest()
+
+
+def answer_digest(parts: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Digest of any other answer: its parts in order, each with a tag of one byte; see `tidemill.outputs`."""
+    digest = hashlib.sha256(b"tidemill.answer.v1\0")
+    for tag, data in parts:
+        digest.update(tag + struct.pack(">Q", len(data)) + data)
+    return digest.digest()
 
 
 def error_digest(code: str) -> bytes:

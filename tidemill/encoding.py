@@ -9,15 +9,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from tidemill.v1 import row_pb2
+from tidemill.v1 import model_service_pb2, row_pb2
 
 ENCODING_VERSION = 1
-Task = Literal["prompt", "chat"]
-SamplingValue = int | float | list[str]
+Task = Literal["prompt", "chat", "embedding", "classification", "score"]
+SamplingValue = bool | int | float | str | list[str]
+
+MODEL_TASKS: "Mapping[str, model_service_pb2.Task.ValueType]" = {
+    "prompt": model_service_pb2.TASK_GENERATE,
+    "chat": model_service_pb2.TASK_GENERATE,
+    "embedding": model_service_pb2.TASK_EMBED,
+    "classification": model_service_pb2.TASK_CLASSIFY,
+    "score": model_service_pb2.TASK_SCORE,
+}
+"""What a model must be able to do for each kind of row."""
 
 _FLOATS = ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty")
-_INTEGERS = ("top_k", "max_tokens", "seed")
-SAMPLING_FIELDS = (*_FLOATS, *_INTEGERS, "stop")
+_INTEGERS = ("top_k", "max_tokens", "seed", "n", "logprobs", "min_tokens")
+SAMPLING_FIELDS = (*_FLOATS, *_INTEGERS, "ignore_eos", "json_schema", "stop")
 
 
 @dataclass(frozen=True)
@@ -30,24 +39,31 @@ class Message:
 
 @dataclass(frozen=True)
 class Request:
-    """A decoded row: a prompt or a chat, and the row's own sampling values."""
+    """A decoded row: its kind, what that kind asks, and the sampling values of its own.
+
+    Attributes:
+        prompt: of a `prompt`.
+        messages: of a `chat`.
+        text: of an `embedding` or `classification`.
+        dimensions: of an `embedding`; None for the model's own number.
+        query: of a `score`, as is `document`.
+    """
 
     task: Task
     prompt: str = ""
     messages: tuple[Message, ...] = ()
     sampling: Mapping[str, SamplingValue] = field(default_factory=dict[str, SamplingValue])
+    text: str = ""
+    dimensions: int | None = None
+    query: str = ""
+    document: str = ""
 
 
 def sampling_values(sampling: row_pb2.SamplingParams) -> dict[str, SamplingValue]:
     """The values that are set, with their types: whole numbers stay `int`, fractions are `float`."""
-    values: dict[str, SamplingValue] = {}
-    for name in _FLOATS:
-        if sampling.HasField(cast("Any", name)):
-            values[name] = float(getattr(sampling, name))
-    for name in _INTEGERS:
-        if sampling.HasField(cast("Any", name)):
-            values[name] = int(getattr(sampling, name))
-    if sampling.stop:
+    # Only what is set is looked at: this runs for every row.
+    values: dict[str, SamplingValue] = {item.name: value for item, value in sampling.ListFields()}
+    if "stop" in values:
         values["stop"] = list(sampling.stop)
     return values
 
@@ -68,6 +84,14 @@ def encode_request(row: row_pb2.Row) -> bytes:
         case "chat":
             messages = [{"role": item.role, "content": item.content} for item in row.chat.messages]
             fields |= {"task": "chat", "messages": messages}
+        case "embedding":
+            fields |= {"task": "embedding", "text": row.embedding.text}
+            if row.embedding.HasField("dimensions"):
+                fields["dimensions"] = row.embedding.dimensions
+        case "classification":
+            fields |= {"task": "classification", "text": row.classification.text}
+        case "score":
+            fields |= {"task": "score", "query": row.score.query, "document": row.score.document}
         case _:
             raise ValueError("a row without input has no encoding")
     if sampling := sampling_values(row.sampling):
@@ -82,18 +106,36 @@ def decode_request(data: bytes) -> Request:
         raise ValueError(
             f"request encoding {fields.get('v')!r} is unknown: this build reads version {ENCODING_VERSION}"
         )
-    messages = tuple(Message(item["role"], item["content"]) for item in fields.get("messages", ()))
-    return Request(fields["task"], fields.get("prompt", ""), messages, _typed_sampling(fields.get("sampling", {})))
+    if fields["task"] not in MODEL_TASKS:
+        raise ValueError(f"request of kind {fields['task']!r} is unknown: this build knows {', '.join(MODEL_TASKS)}")
+    return Request(
+        task=fields["task"],
+        prompt=fields.get("prompt", ""),
+        messages=tuple(Message(item["role"], item["content"]) for item in fields.get("messages", ())),
+        sampling=_typed_sampling(fields.get("sampling", {})),
+        text=fields.get("text", ""),
+        dimensions=_whole("dimensions", fields["dimensions"]) if "dimensions" in fields else None,
+        query=fields.get("query", ""),
+        document=fields.get("document", ""),
+    )
 
 
 def decode_row(custom_id: str, data: bytes) -> row_pb2.Row:
     """The row that `encode_request` made `data` of; ValueError when the bytes are not of a known version."""
     request = decode_request(data)
     row = row_pb2.Row(custom_id=custom_id)
-    if request.task == "prompt":
-        row.prompt = request.prompt
-    else:
-        row.chat.messages.extend(row_pb2.ChatMessage(role=item.role, content=item.content) for item in request.messages)
+    match request.task:
+        case "prompt":
+            row.prompt = request.prompt
+        case "chat":
+            messages = (row_pb2.ChatMessage(role=item.role, content=item.content) for item in request.messages)
+            row.chat.messages.extend(messages)
+        case "embedding":
+            row.embedding.CopyFrom(row_pb2.EmbeddingInput(text=request.text, dimensions=request.dimensions))
+        case "classification":
+            row.classification.CopyFrom(row_pb2.ClassificationInput(text=request.text))
+        case "score":
+            row.score.CopyFrom(row_pb2.ScoreInput(query=request.query, document=request.document))
     if request.sampling:
         row.sampling.CopyFrom(row_pb2.SamplingParams(**cast("Any", request.sampling)))
     return row
@@ -107,6 +149,10 @@ def _typed_sampling(values: Mapping[str, Any]) -> dict[str, SamplingValue]:
             typed[name] = float(value)
         elif name in _INTEGERS:
             typed[name] = _whole(name, value)
+        elif name == "ignore_eos":
+            typed[name] = bool(value)
+        elif name == "json_schema":
+            typed[name] = str(value)
         elif name == "stop":
             typed[name] = [str(item) for item in value]
         else:

@@ -9,9 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tidemill.errors import Reason, TidemillError
+from tidemill.output_columns import OUTPUT_FIELDS, build_column, read_column
+from tidemill.outputs import Alternative, ClassScore, Output, TokenLogprob
 from tidemill.store import ObjectStore, StoredFile
 
 ROW_GROUP_ROWS = 1024
+# A group is what readers hold in memory; rows with long vectors or log probabilities get smaller ones.
+_ROW_GROUP_BYTES = 16 << 20
 _COMPRESSION = "zstd"
 
 _pa = cast("Any", pa)
@@ -48,14 +52,16 @@ RESULT_SCHEMA: Any = _pa.schema(
         _pa.field("chunk_start", _pa.int64(), nullable=False),
         _pa.field("model_digest", _pa.string(), nullable=False),
         _pa.field("engine_build", _pa.string(), nullable=False),
+        *OUTPUT_FIELDS,
     ]
 )
+_OUTPUT_NAMES = tuple(item.name for item in OUTPUT_FIELDS)
 
 
 @dataclass(frozen=True)
 class InputRow:
-    """A stored row: its index in the job, the caller's key, `prompt` or `chat`, the encoded request and the digest of
-    key and request."""
+    """A stored row: its index in the job, the caller's key, its kind (a `tidemill.encoding.Task`), the encoded request
+    and the digest of key and request."""
 
     row_index: int
     custom_id: str
@@ -68,8 +74,9 @@ class InputRow:
 class ResultRow:
     """A row's outcome.
 
-    `status` is the number of a `RowStatus`; `text` is None unless it succeeded; times are seconds, None where the
-    engine reports none; digests are 32 bytes, see `tidemill.digests`.
+    `status` is the number of a `RowStatus`; `text` and the last five fields are those of `tidemill.outputs.Output`, all
+    None unless the row succeeded; times are seconds, None where the engine reports none; digests are 32 bytes.
+    `output_digest` is `Output.digest` or `tidemill.digests.error_digest`.
     """
 
     row_index: int
@@ -91,6 +98,16 @@ class ResultRow:
     chunk_start: int
     model_digest: str
     engine_build: str
+    vector: bytes | None = None
+    classes: tuple[ClassScore, ...] | None = None
+    score: float | None = None
+    alternatives: tuple[Alternative, ...] | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+    @property
+    def output(self) -> Output:
+        """What the model answered."""
+        return Output(self.text, self.vector, self.classes, self.score, self.alternatives, self.logprobs)
 
 
 def input_table(rows: Sequence[InputRow]) -> Any:
@@ -104,14 +121,18 @@ def result_table(rows: Sequence[ResultRow]) -> Any:
 
 
 def _table(rows: Sequence[object], schema: Any) -> Any:
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    for name in _OUTPUT_NAMES:
+        if name in columns:
+            columns[name] = build_column(name, columns[name])
     return _pa.table(columns, schema=schema)
 
 
 def write_segment(store: ObjectStore, key: str, table: Any) -> StoredFile:
     """Write a table as one segment."""
     buffer = io.BytesIO()
-    _pq.write_table(table, buffer, compression=_COMPRESSION, row_group_size=ROW_GROUP_ROWS, store_schema=False)
+    group = max(1, min(ROW_GROUP_ROWS, table.num_rows * _ROW_GROUP_BYTES // max(1, table.nbytes)))
+    _pq.write_table(table, buffer, compression=_COMPRESSION, row_group_size=group, store_schema=False)
     return store.put(key, buffer.getvalue())
 
 
@@ -145,7 +166,33 @@ def input_rows(table: Any) -> Iterator[InputRow]:
 
 def result_rows(table: Any) -> Iterator[ResultRow]:
     """The rows of a result table with all columns."""
-    return (ResultRow(**row) for row in _rows(table, RESULT_SCHEMA))
+    table = with_output_columns(table)
+    plain = _pa.schema([item for item in RESULT_SCHEMA if item.name not in _OUTPUT_NAMES])
+    for row, output in zip(_rows(table, plain), _output_values(table), strict=True):
+        yield ResultRow(**row, **output)
+
+
+def outputs(table: Any) -> Iterator[Output]:
+    """What the rows of a result table answered, made one at a time; needs the columns `text` and those of outputs."""
+    table = with_output_columns(table)
+    for text, output in zip(table.column("text").to_pylist(), _output_values(table), strict=True):
+        yield Output(text, **output)
+
+
+def with_output_columns(table: Any) -> Any:
+    """The table with every column of `tidemill.output_columns`: files of earlier builds lack them."""
+    for item in OUTPUT_FIELDS:
+        if item.name not in table.column_names:
+            table = table.append_column(item, _pa.nulls(table.num_rows, item.type))
+    return table
+
+
+def _output_values(table: Any) -> Iterator[dict[str, Any]]:
+    # Text alone, the common case, pays nothing for what it does not have.
+    if all(table.column(name).null_count == table.num_rows for name in _OUTPUT_NAMES):
+        return iter([{}] * table.num_rows)
+    columns = [read_column(name, table.column(name)) for name in _OUTPUT_NAMES]
+    return (dict(zip(_OUTPUT_NAMES, values, strict=True)) for values in zip(*columns, strict=True))
 
 
 def _rows(table: Any, schema: Any) -> Iterable[dict[str, Any]]:

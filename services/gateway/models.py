@@ -4,6 +4,7 @@ from services.gateway.auth import Principal
 from services.gateway.page_size import checked_page_size
 from services.gateway.page_tokens import PageTokens
 from services.gateway.scheduler import Scheduler
+from services.gateway.tasks import tasks_of
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
 from tidemill.names import parse_model
 from tidemill.v1 import model_service_pb2
@@ -65,4 +66,5 @@ def _public_model(
         load_seconds=report.load_seconds,
         tokens_per_second=status.tokens_per_second,
         chunks_leased=status.chunks_leased,
+        tasks=sorted(tasks_of(report)),
     )

@@ -58,7 +58,9 @@ def proved_tables(
 def _chunk_table(store: ObjectStore, chunk: ChunkParts) -> Any:
     import pyarrow as pa
 
-    tables = [segments.read_segment(store, part.key, sha256=part.sha256) for part in chunk.parts]
+    tables = [
+        segments.with_output_columns(segments.read_segment(store, part.key, sha256=part.sha256)) for part in chunk.parts
+    ]
     table = pa.concat_tables(tables).sort_by("row_index")
     indices = table.column("row_index").to_pylist()
     if indices != list(range(chunk.start, chunk.start + chunk.rows)):
@@ -69,15 +71,15 @@ def _chunk_table(store: ObjectStore, chunk: ChunkParts) -> Any:
 
 
 def _check_rows(table: Any, requests: Sequence[tuple[str, bytes]]) -> None:
-    names = ("row_index", "custom_id", "request_digest", "status", "text", "error_code", "output_digest")
+    names = ("row_index", "custom_id", "request_digest", "status", "error_code", "output_digest")
     columns = (table.column(name).to_pylist() for name in names)
-    for (index, key, request, status, text, code, output), asked in zip(
-        zip(*columns, strict=True), requests, strict=True
+    for (index, key, request, status, code, digest), answer, asked in zip(
+        zip(*columns, strict=True), segments.outputs(table), requests, strict=True
     ):
         if (key, request) != asked:
             _corrupt(f"the result of row {index} belongs to another request")
         succeeded = status == row_pb2.ROW_STATUS_SUCCEEDED
-        if output != (digests.output_digest(text or "") if succeeded else digests.error_digest(code)):
+        if digest != (answer.digest if succeeded else digests.error_digest(code)):
             _corrupt(f"the output of row {index} does not match its digest")
 
 

@@ -7,7 +7,7 @@ engine but what this module built.
 from collections.abc import Mapping
 from typing import Any
 
-from tidemill.encoding import SAMPLING_FIELDS, SamplingValue
+from tidemill.encoding import SamplingValue
 from tidemill.errors import RowCode
 
 __all__ = ["RowRefusedError", "engine_sampling", "uniform_sampling"]
@@ -20,6 +20,7 @@ _FLOAT_DEFAULTS = {
     "presence_penalty": 0.0,
     "repetition_penalty": 1.0,
 }
+_APPLIED = frozenset({*_FLOAT_DEFAULTS, "top_k", "max_tokens", "seed", "stop"})
 _ALL_TOKENS = -1
 _NO_SEED = -1
 
@@ -44,7 +45,7 @@ def engine_sampling(values: Mapping[str, SamplingValue], prompt_tokens: int, win
     Raises:
         RowRefusedError: a value has the wrong type, or prompt and answer do not fit the window.
     """
-    if unknown := sorted(set(values) - set(SAMPLING_FIELDS)):
+    if unknown := sorted(set(values) - _APPLIED):
         raise RowRefusedError(RowCode.UNSUPPORTED_PARAMETER, f"sampling field {unknown[0]!r} is not supported")
     arguments: dict[str, Any] = {
         name: _fraction(name, values.get(name, default)) for name, default in _FLOAT_DEFAULTS.items()

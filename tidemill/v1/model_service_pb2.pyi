@@ -51,6 +51,38 @@ MODEL_STATE_FAILED: ModelState.ValueType  # 4
 """The last load failed; `Model.message` says why."""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
+class _Task:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TASK_UNSPECIFIED: _Task.ValueType  # 0
+    """Never sent by the service."""
+    TASK_GENERATE: _Task.ValueType  # 1
+    """Continue prompts and answer chats."""
+    TASK_EMBED: _Task.ValueType  # 2
+    """Turn texts into vectors."""
+    TASK_CLASSIFY: _Task.ValueType  # 3
+    """Put texts into the model's classes."""
+    TASK_SCORE: _Task.ValueType  # 4
+    """Say how well a document answers a query."""
+
+class Task(_Task, metaclass=_TaskEnumTypeWrapper):
+    """What a model can be asked for."""
+
+TASK_UNSPECIFIED: Task.ValueType  # 0
+"""Never sent by the service."""
+TASK_GENERATE: Task.ValueType  # 1
+"""Continue prompts and answer chats."""
+TASK_EMBED: Task.ValueType  # 2
+"""Turn texts into vectors."""
+TASK_CLASSIFY: Task.ValueType  # 3
+"""Put texts into the model's classes."""
+TASK_SCORE: Task.ValueType  # 4
+"""Say how well a document answers a query."""
+Global___Task: _TypeAlias = Task  # noqa: Y015
+
 @_typing.final
 class DrainModelRequest(_message.Message):
     """Request of `DrainModel`."""
@@ -157,6 +189,7 @@ class Model(_message.Message):
     LOAD_SECONDS_FIELD_NUMBER: _builtins.int
     TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     CHUNKS_LEASED_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}`; the part after `models/` is what `Job.model` takes."""
     state: Global___ModelState.ValueType
@@ -181,6 +214,10 @@ class Model(_message.Message):
     """Tokens of prompt and answer per second of busy engine, over the latest commits; 0 until measured."""
     chunks_leased: _builtins.int
     """Chunks of it at workers."""
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[Global___Task.ValueType]:
+        """What it can be asked for, at least one."""
+
     def __init__(
         self,
         *,
@@ -196,10 +233,11 @@ class Model(_message.Message):
         load_seconds: _builtins.float = ...,
         tokens_per_second: _builtins.float = ...,
         chunks_leased: _builtins.int = ...,
+        tasks: _abc.Iterable[Global___Task.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_leased", b"chunks_leased", "digest", b"digest", "drained", b"drained", "engine_build", b"engine_build", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "name", b"name", "pinned", b"pinned", "state", b"state", "tokens_per_second", b"tokens_per_second", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_leased", b"chunks_leased", "digest", b"digest", "drained", b"drained", "engine_build", b"engine_build", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "name", b"name", "pinned", b"pinned", "state", b"state", "tasks", b"tasks", "tokens_per_second", b"tokens_per_second", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

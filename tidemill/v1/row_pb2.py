@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tidemill/v1/row.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\"8\n\x0b\x43hatMessage\x12\x12\n\x04role\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontent\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\tChatInput\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x18.tidemill.v1.ChatMessageB\x04\xe2\x41\x01\x02\"\xc4\x03\n\x0eSamplingParams\x12\x1e\n\x0btemperature\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\x05top_p\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\x05top_k\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x18\n\x05min_p\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1d\n\nmax_tokens\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x12\n\x04stop\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12$\n\x11\x66requency_penalty\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x12#\n\x10presence_penalty\x18\t \x01(\x01\x42\x04\xe2\x41\x01\x01H\x07\x88\x01\x01\x12%\n\x12repetition_penalty\x18\n \x01(\x01\x42\x04\xe2\x41\x01\x01H\x08\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\r\n\x0b_max_tokensB\x07\n\x05_seedB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penaltyB\x15\n\x13_repetition_penalty\"\xa2\x01\n\x03Row\x12\x17\n\tcustom_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x06prompt\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12,\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x16.tidemill.v1.ChatInputB\x04\xe2\x41\x01\x01H\x00\x12\x33\n\x08sampling\x18\x04 \x01(\x0b\x32\x1b.tidemill.v1.SamplingParamsB\x04\xe2\x41\x01\x01\x42\x07\n\x05input\"\xab\x02\n\tRowResult\x12\x11\n\trow_index\x18\x01 \x01(\x03\x12\x11\n\tcustom_id\x18\x02 \x01(\t\x12&\n\x06status\x18\x03 \x01(\x0e\x32\x16.tidemill.v1.RowStatus\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x15\n\rfinish_reason\x18\x05 \x01(\t\x12\x15\n\rprompt_tokens\x18\x06 \x01(\x03\x12\x15\n\routput_tokens\x18\x07 \x01(\x03\x12\x15\n\rcached_tokens\x18\x08 \x01(\x03\x12\x12\n\nerror_code\x18\t \x01(\t\x12\x15\n\rerror_message\x18\n \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x14\n\x0cmodel_digest\x18\x0c \x01(\t\x12\x14\n\x0c\x65ngine_build\x18\r \x01(\t\"Z\n\x08RowError\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\tcustom_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t*\x8a\x01\n\tRowStatus\x12\x1a\n\x16ROW_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14ROW_STATUS_SUCCEEDED\x10\x01\x12\x15\n\x11ROW_STATUS_FAILED\x10\x02\x12\x18\n\x14ROW_STATUS_CANCELLED\x10\x03\x12\x16\n\x12ROW_STATUS_EXPIRED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tidemill/v1/row.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\"8\n\x0b\x43hatMessage\x12\x12\n\x04role\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontent\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\tChatInput\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x18.tidemill.v1.ChatMessageB\x04\xe2\x41\x01\x02\"R\n\x0e\x45mbeddingInput\x12\x12\n\x04text\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\ndimensions\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_dimensions\")\n\x13\x43lassificationInput\x12\x12\n\x04text\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"9\n\nScoreInput\x12\x13\n\x05query\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x64ocument\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\x96\x05\n\x0eSamplingParams\x12\x1e\n\x0btemperature\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\x05top_p\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\x05top_k\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x18\n\x05min_p\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1d\n\nmax_tokens\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x12\n\x04stop\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12$\n\x11\x66requency_penalty\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x12#\n\x10presence_penalty\x18\t \x01(\x01\x42\x04\xe2\x41\x01\x01H\x07\x88\x01\x01\x12%\n\x12repetition_penalty\x18\n \x01(\x01\x42\x04\xe2\x41\x01\x01H\x08\x88\x01\x01\x12\x14\n\x01n\x18\x0b \x01(\x05\x42\x04\xe2\x41\x01\x01H\t\x88\x01\x01\x12\x1b\n\x08logprobs\x18\x0c \x01(\x05\x42\x04\xe2\x41\x01\x01H\n\x88\x01\x01\x12\x1e\n\x0bjson_schema\x18\r \x01(\tB\x04\xe2\x41\x01\x01H\x0b\x88\x01\x01\x12\x1d\n\nmin_tokens\x18\x0e \x01(\x05\x42\x04\xe2\x41\x01\x01H\x0c\x88\x01\x01\x12\x1d\n\nignore_eos\x18\x0f \x01(\x08\x42\x04\xe2\x41\x01\x01H\r\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\r\n\x0b_max_tokensB\x07\n\x05_seedB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penaltyB\x15\n\x13_repetition_penaltyB\x04\n\x02_nB\x0b\n\t_logprobsB\x0e\n\x0c_json_schemaB\r\n\x0b_min_tokensB\r\n\x0b_ignore_eos\"\xcc\x02\n\x03Row\x12\x17\n\tcustom_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x06prompt\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12,\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x16.tidemill.v1.ChatInputB\x04\xe2\x41\x01\x01H\x00\x12\x36\n\tembedding\x18\x05 \x01(\x0b\x32\x1b.tidemill.v1.EmbeddingInputB\x04\xe2\x41\x01\x01H\x00\x12@\n\x0e\x63lassification\x18\x06 \x01(\x0b\x32 .tidemill.v1.ClassificationInputB\x04\xe2\x41\x01\x01H\x00\x12.\n\x05score\x18\x07 \x01(\x0b\x32\x17.tidemill.v1.ScoreInputB\x04\xe2\x41\x01\x01H\x00\x12\x33\n\x08sampling\x18\x04 \x01(\x0b\x32\x1b.tidemill.v1.SamplingParamsB\x04\xe2\x41\x01\x01\x42\x07\n\x05input\"0\n\nClassScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\",\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\"T\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12$\n\x03top\x18\x03 \x03(\x0b\x32\x17.tidemill.v1.TopLogprob\"v\n\x0b\x41lternative\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12+\n\x08logprobs\x18\x04 \x03(\x0b\x32\x19.tidemill.v1.TokenLogprob\"\xf3\x04\n\tRowResult\x12\x11\n\trow_index\x18\x01 \x01(\x03\x12\x11\n\tcustom_id\x18\x02 \x01(\t\x12&\n\x06status\x18\x03 \x01(\x0e\x32\x16.tidemill.v1.RowStatus\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x15\n\rfinish_reason\x18\x05 \x01(\t\x12\x15\n\rprompt_tokens\x18\x06 \x01(\x03\x12\x15\n\routput_tokens\x18\x07 \x01(\x03\x12\x15\n\rcached_tokens\x18\x08 \x01(\x03\x12\x12\n\nerror_code\x18\t \x01(\t\x12\x15\n\rerror_message\x18\n \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x14\n\x0cmodel_digest\x18\x0c \x01(\t\x12\x14\n\x0c\x65ngine_build\x18\r \x01(\t\x12\x11\n\tembedding\x18\x0e \x03(\x02\x12(\n\x07\x63lasses\x18\x0f \x03(\x0b\x32\x17.tidemill.v1.ClassScore\x12\x12\n\x05score\x18\x10 \x01(\x01H\x00\x88\x01\x01\x12.\n\x0c\x61lternatives\x18\x11 \x03(\x0b\x32\x18.tidemill.v1.Alternative\x12+\n\x08logprobs\x18\x12 \x03(\x0b\x32\x19.tidemill.v1.TokenLogprob\x12\x1a\n\rqueue_seconds\x18\x13 \x01(\x01H\x01\x88\x01\x01\x12\x1c\n\x0fprefill_seconds\x18\x14 \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0e\x64\x65\x63ode_seconds\x18\x15 \x01(\x01H\x03\x88\x01\x01\x42\x08\n\x06_scoreB\x10\n\x0e_queue_secondsB\x12\n\x10_prefill_secondsB\x11\n\x0f_decode_seconds\"Z\n\x08RowError\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\tcustom_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t*\x8a\x01\n\tRowStatus\x12\x1a\n\x16ROW_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14ROW_STATUS_SUCCEEDED\x10\x01\x12\x15\n\x11ROW_STATUS_FAILED\x10\x02\x12\x18\n\x14ROW_STATUS_CANCELLED\x10\x03\x12\x16\n\x12ROW_STATUS_EXPIRED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATMESSAGE'].fields_by_name['content']._serialized_options = b'\342A\001\002'
   _globals['_CHATINPUT'].fields_by_name['messages']._loaded_options = None
   _globals['_CHATINPUT'].fields_by_name['messages']._serialized_options = b'\342A\001\002'
+  _globals['_EMBEDDINGINPUT'].fields_by_name['text']._loaded_options = None
+  _globals['_EMBEDDINGINPUT'].fields_by_name['text']._serialized_options = b'\342A\001\002'
+  _globals['_EMBEDDINGINPUT'].fields_by_name['dimensions']._loaded_options = None
+  _globals['_EMBEDDINGINPUT'].fields_by_name['dimensions']._serialized_options = b'\342A\001\001'
+  _globals['_CLASSIFICATIONINPUT'].fields_by_name['text']._loaded_options = None
+  _globals['_CLASSIFICATIONINPUT'].fields_by_name['text']._serialized_options = b'\342A\001\002'
+  _globals['_SCOREINPUT'].fields_by_name['query']._loaded_options = None
+  _globals['_SCOREINPUT'].fields_by_name['query']._serialized_options = b'\342A\001\002'
+  _globals['_SCOREINPUT'].fields_by_name['document']._loaded_options = None
+  _globals['_SCOREINPUT'].fields_by_name['document']._serialized_options = b'\342A\001\002'
   _globals['_SAMPLINGPARAMS'].fields_by_name['temperature']._loaded_options = None
   _globals['_SAMPLINGPARAMS'].fields_by_name['temperature']._serialized_options = b'\342A\001\001'
   _globals['_SAMPLINGPARAMS'].fields_by_name['top_p']._loaded_options = None
@@ -58,26 +68,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLINGPARAMS'].fields_by_name['presence_penalty']._serialized_options = b'\342A\001\001'
   _globals['_SAMPLINGPARAMS'].fields_by_name['repetition_penalty']._loaded_options = None
   _globals['_SAMPLINGPARAMS'].fields_by_name['repetition_penalty']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMS'].fields_by_name['n']._loaded_options = None
+  _globals['_SAMPLINGPARAMS'].fields_by_name['n']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMS'].fields_by_name['logprobs']._loaded_options = None
+  _globals['_SAMPLINGPARAMS'].fields_by_name['logprobs']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMS'].fields_by_name['json_schema']._loaded_options = None
+  _globals['_SAMPLINGPARAMS'].fields_by_name['json_schema']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMS'].fields_by_name['min_tokens']._loaded_options = None
+  _globals['_SAMPLINGPARAMS'].fields_by_name['min_tokens']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGPARAMS'].fields_by_name['ignore_eos']._loaded_options = None
+  _globals['_SAMPLINGPARAMS'].fields_by_name['ignore_eos']._serialized_options = b'\342A\001\001'
   _globals['_ROW'].fields_by_name['custom_id']._loaded_options = None
   _globals['_ROW'].fields_by_name['custom_id']._serialized_options = b'\342A\001\002'
   _globals['_ROW'].fields_by_name['prompt']._loaded_options = None
   _globals['_ROW'].fields_by_name['prompt']._serialized_options = b'\342A\001\001'
   _globals['_ROW'].fields_by_name['chat']._loaded_options = None
   _globals['_ROW'].fields_by_name['chat']._serialized_options = b'\342A\001\001'
+  _globals['_ROW'].fields_by_name['embedding']._loaded_options = None
+  _globals['_ROW'].fields_by_name['embedding']._serialized_options = b'\342A\001\001'
+  _globals['_ROW'].fields_by_name['classification']._loaded_options = None
+  _globals['_ROW'].fields_by_name['classification']._serialized_options = b'\342A\001\001'
+  _globals['_ROW'].fields_by_name['score']._loaded_options = None
+  _globals['_ROW'].fields_by_name['score']._serialized_options = b'\342A\001\001'
   _globals['_ROW'].fields_by_name['sampling']._loaded_options = None
   _globals['_ROW'].fields_by_name['sampling']._serialized_options = b'\342A\001\001'
-  _globals['_ROWSTATUS']._serialized_start=1207
-  _globals['_ROWSTATUS']._serialized_end=1345
+  _globals['_ROWSTATUS']._serialized_start=2403
+  _globals['_ROWSTATUS']._serialized_end=2541
   _globals['_CHATMESSAGE']._serialized_start=71
   _globals['_CHATMESSAGE']._serialized_end=127
   _globals['_CHATINPUT']._serialized_start=129
   _globals['_CHATINPUT']._serialized_end=190
-  _globals['_SAMPLINGPARAMS']._serialized_start=193
-  _globals['_SAMPLINGPARAMS']._serialized_end=645
-  _globals['_ROW']._serialized_start=648
-  _globals['_ROW']._serialized_end=810
-  _globals['_ROWRESULT']._serialized_start=813
-  _globals['_ROWRESULT']._serialized_end=1112
-  _globals['_ROWERROR']._serialized_start=1114
-  _globals['_ROWERROR']._serialized_end=1204
+  _globals['_EMBEDDINGINPUT']._serialized_start=192
+  _globals['_EMBEDDINGINPUT']._serialized_end=274
+  _globals['_CLASSIFICATIONINPUT']._serialized_start=276
+  _globals['_CLASSIFICATIONINPUT']._serialized_end=317
+  _globals['_SCOREINPUT']._serialized_start=319
+  _globals['_SCOREINPUT']._serialized_end=376
+  _globals['_SAMPLINGPARAMS']._serialized_start=379
+  _globals['_SAMPLINGPARAMS']._serialized_end=1041
+  _globals['_ROW']._serialized_start=1044
+  _globals['_ROW']._serialized_end=1376
+  _globals['_CLASSSCORE']._serialized_start=1378
+  _globals['_CLASSSCORE']._serialized_end=1426
+  _globals['_TOPLOGPROB']._serialized_start=1428
+  _globals['_TOPLOGPROB']._serialized_end=1472
+  _globals['_TOKENLOGPROB']._serialized_start=1474
+  _globals['_TOKENLOGPROB']._serialized_end=1558
+  _globals['_ALTERNATIVE']._serialized_start=1560
+  _globals['_ALTERNATIVE']._serialized_end=1678
+  _globals['_ROWRESULT']._serialized_start=1681
+  _globals['_ROWRESULT']._serialized_end=2308
+  _globals['_ROWERROR']._serialized_start=2310
+  _globals['_ROWERROR']._serialized_end=2400
 # @@protoc_insertion_point(module_scope)

@@ -102,8 +102,84 @@ class ChatInput(_message.Message):
 Global___ChatInput: _TypeAlias = ChatInput  # noqa: Y015
 
 @_typing.final
+class EmbeddingInput(_message.Message):
+    """Text to turn into a vector."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """At least one character; at most the model's window of tokens."""
+    dimensions: _builtins.int
+    """Length of the vector, for models that were trained to be cut short: 1 to 65536. Default: the model's own."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        dimensions: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
+    _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dimensions) -> _WhichOneofReturnType__dimensions | None: ...
+
+Global___EmbeddingInput: _TypeAlias = EmbeddingInput  # noqa: Y015
+
+@_typing.final
+class ClassificationInput(_message.Message):
+    """Text to put into one of the model's classes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """At least one character; at most the model's window of tokens."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassificationInput: _TypeAlias = ClassificationInput  # noqa: Y015
+
+@_typing.final
+class ScoreInput(_message.Message):
+    """A query and a document, to say how well the document answers the query."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """At least one character; query and document together at most the model's window of tokens."""
+    document: _builtins.str
+    """At least one character."""
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        document: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreInput: _TypeAlias = ScoreInput  # noqa: Y015
+
+@_typing.final
 class SamplingParams(_message.Message):
-    """How tokens are chosen. Every field that is set is applied, or the row is refused."""
+    """How tokens are chosen. Every field that is set is applied, or the row is refused. For prompts and chats only."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -117,6 +193,11 @@ class SamplingParams(_message.Message):
     FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
     PRESENCE_PENALTY_FIELD_NUMBER: _builtins.int
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    MIN_TOKENS_FIELD_NUMBER: _builtins.int
+    IGNORE_EOS_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     """0 to 2; 0 takes the likeliest token. Default 1."""
     top_p: _builtins.float
@@ -135,6 +216,24 @@ class SamplingParams(_message.Message):
     """-2 to 2. Default 0."""
     repetition_penalty: _builtins.float
     """Above 0, at most 2. Default 1."""
+    n: _builtins.int
+    """Answers to the row, 1 to 16, each of its own; with more than one, `n` times `max_tokens` is at most 1048576.
+    Default 1. The second and later ones are `RowResult.alternatives`.
+    """
+    logprobs: _builtins.int
+    """Give the log probability of each generated token, and those of so many likeliest tokens beside it: 0 to 20.
+    With it, `n` times `max_tokens` times (1 + `logprobs`) is at most 65536. Default: none are given.
+    """
+    json_schema: _builtins.str
+    """Text of a JSON Schema, at most 64 KiB and 32 levels deep; the answer is a JSON document that it allows. An
+    answer that `max_tokens` or a stop string cuts short is not complete. Default: unconstrained.
+    """
+    min_tokens: _builtins.int
+    """Fewest tokens to generate before a stop string or the end-of-text token may end the answer: 0 to `max_tokens`.
+    Default 0.
+    """
+    ignore_eos: _builtins.bool
+    """Go on behind the model's end-of-text token, to `max_tokens` or a stop string. Default false."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Generation ends before any of these; at most 16 strings of 1 to 256 bytes."""
@@ -152,17 +251,32 @@ class SamplingParams(_message.Message):
         frequency_penalty: _builtins.float | None = ...,
         presence_penalty: _builtins.float | None = ...,
         repetition_penalty: _builtins.float | None = ...,
+        n: _builtins.int | None = ...,
+        logprobs: _builtins.int | None = ...,
+        json_schema: _builtins.str | None = ...,
+        min_tokens: _builtins.int | None = ...,
+        ignore_eos: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "max_tokens", b"max_tokens", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_ignore_eos", b"_ignore_eos", "_json_schema", b"_json_schema", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_min_tokens", b"_min_tokens", "_n", b"_n", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "ignore_eos", b"ignore_eos", "json_schema", b"json_schema", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "min_tokens", b"min_tokens", "n", b"n", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "max_tokens", b"max_tokens", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_ignore_eos", b"_ignore_eos", "_json_schema", b"_json_schema", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_min_tokens", b"_min_tokens", "_n", b"_n", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "ignore_eos", b"ignore_eos", "json_schema", b"json_schema", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "min_tokens", b"min_tokens", "n", b"n", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
     _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__ignore_eos: _TypeAlias = _typing.Literal["ignore_eos"]  # noqa: Y015
+    _WhichOneofArgType__ignore_eos: _TypeAlias = _typing.Literal["_ignore_eos", b"_ignore_eos"]  # noqa: Y015
+    _WhichOneofReturnType__json_schema: _TypeAlias = _typing.Literal["json_schema"]  # noqa: Y015
+    _WhichOneofArgType__json_schema: _TypeAlias = _typing.Literal["_json_schema", b"_json_schema"]  # noqa: Y015
+    _WhichOneofReturnType__logprobs: _TypeAlias = _typing.Literal["logprobs"]  # noqa: Y015
+    _WhichOneofArgType__logprobs: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs"]  # noqa: Y015
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     _WhichOneofReturnType__min_p: _TypeAlias = _typing.Literal["min_p"]  # noqa: Y015
     _WhichOneofArgType__min_p: _TypeAlias = _typing.Literal["_min_p", b"_min_p"]  # noqa: Y015
+    _WhichOneofReturnType__min_tokens: _TypeAlias = _typing.Literal["min_tokens"]  # noqa: Y015
+    _WhichOneofArgType__min_tokens: _TypeAlias = _typing.Literal["_min_tokens", b"_min_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__n: _TypeAlias = _typing.Literal["n"]  # noqa: Y015
+    _WhichOneofArgType__n: _TypeAlias = _typing.Literal["_n", b"_n"]  # noqa: Y015
     _WhichOneofReturnType__presence_penalty: _TypeAlias = _typing.Literal["presence_penalty"]  # noqa: Y015
     _WhichOneofArgType__presence_penalty: _TypeAlias = _typing.Literal["_presence_penalty", b"_presence_penalty"]  # noqa: Y015
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
@@ -178,9 +292,19 @@ class SamplingParams(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frequency_penalty) -> _WhichOneofReturnType__frequency_penalty | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ignore_eos) -> _WhichOneofReturnType__ignore_eos | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__json_schema) -> _WhichOneofReturnType__json_schema | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logprobs) -> _WhichOneofReturnType__logprobs | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_p) -> _WhichOneofReturnType__min_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_tokens) -> _WhichOneofReturnType__min_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__n) -> _WhichOneofReturnType__n | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__presence_penalty) -> _WhichOneofReturnType__presence_penalty | None: ...
     @_typing.overload
@@ -205,6 +329,9 @@ class Row(_message.Message):
     CUSTOM_ID_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     CHAT_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    CLASSIFICATION_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     custom_id: _builtins.str
     """The caller's own key: 1 to 256 bytes, unique in the job, returned with the answer."""
@@ -215,8 +342,20 @@ class Row(_message.Message):
         """Conversation to answer."""
 
     @_builtins.property
+    def embedding(self) -> Global___EmbeddingInput:
+        """Text to embed; for models with TASK_EMBED."""
+
+    @_builtins.property
+    def classification(self) -> Global___ClassificationInput:
+        """Text to classify; for models with TASK_CLASSIFY."""
+
+    @_builtins.property
+    def score(self) -> Global___ScoreInput:
+        """Query and document to score; for models with TASK_SCORE."""
+
+    @_builtins.property
     def sampling(self) -> Global___SamplingParams:
-        """Overrides of the job's sampling, field by field."""
+        """Overrides of the job's sampling, field by field. Prompts and chats only."""
 
     def __init__(
         self,
@@ -224,17 +363,140 @@ class Row(_message.Message):
         custom_id: _builtins.str = ...,
         prompt: _builtins.str = ...,
         chat: Global___ChatInput | None = ...,
+        embedding: Global___EmbeddingInput | None = ...,
+        classification: Global___ClassificationInput | None = ...,
+        score: Global___ScoreInput | None = ...,
         sampling: Global___SamplingParams | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "classification", b"classification", "embedding", b"embedding", "input", b"input", "prompt", b"prompt", "sampling", b"sampling", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "custom_id", b"custom_id", "input", b"input", "prompt", b"prompt", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "classification", b"classification", "custom_id", b"custom_id", "embedding", b"embedding", "input", b"input", "prompt", b"prompt", "sampling", b"sampling", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["prompt", "chat"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["prompt", "chat", "embedding", "classification", "score"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
 Global___Row: _TypeAlias = Row  # noqa: Y015
+
+@_typing.final
+class ClassScore(_message.Message):
+    """A class and how likely it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Name of the class in the model's configuration."""
+    probability: _builtins.float
+    """0 to 1."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassScore: _TypeAlias = ClassScore  # noqa: Y015
+
+@_typing.final
+class TopLogprob(_message.Message):
+    """A token and its log probability."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    LOGPROB_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Text of the token; bytes that are not UTF-8 by themselves are U+FFFD."""
+    logprob: _builtins.float
+    """Natural logarithm, at most 0."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        logprob: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprob", b"logprob", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopLogprob: _TypeAlias = TopLogprob  # noqa: Y015
+
+@_typing.final
+class TokenLogprob(_message.Message):
+    """A generated token, its log probability, and the likeliest tokens at its place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    LOGPROB_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Text of the token; bytes that are not UTF-8 by themselves are U+FFFD."""
+    logprob: _builtins.float
+    """Natural logarithm, at most 0."""
+    @_builtins.property
+    def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopLogprob]:
+        """As many as `SamplingParams.logprobs` asks for, the likeliest first."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        logprob: _builtins.float = ...,
+        top: _abc.Iterable[Global___TopLogprob] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprob", b"logprob", "token", b"token", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenLogprob: _TypeAlias = TokenLogprob  # noqa: Y015
+
+@_typing.final
+class Alternative(_message.Message):
+    """A further answer to a row with `n` above 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The model's text."""
+    finish_reason: _builtins.str
+    """`stop` or `length` as the engine reported it."""
+    output_tokens: _builtins.int
+    """Tokens generated."""
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
+        """One entry a token, where `SamplingParams.logprobs` asks for them."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        finish_reason: _builtins.str = ...,
+        output_tokens: _builtins.int = ...,
+        logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "logprobs", b"logprobs", "output_tokens", b"output_tokens", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alternative: _TypeAlias = Alternative  # noqa: Y015
 
 @_typing.final
 class RowResult(_message.Message):
@@ -255,6 +517,14 @@ class RowResult(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     ENGINE_BUILD_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
+    PREFILL_SECONDS_FIELD_NUMBER: _builtins.int
+    DECODE_SECONDS_FIELD_NUMBER: _builtins.int
     row_index: _builtins.int
     """Index of the row in its job, from 0."""
     custom_id: _builtins.str
@@ -262,13 +532,13 @@ class RowResult(_message.Message):
     status: Global___RowStatus.ValueType
     """How the row ended."""
     text: _builtins.str
-    """The model's text; empty unless SUCCEEDED."""
+    """The model's text; empty unless SUCCEEDED, and for rows that are not prompts or chats."""
     finish_reason: _builtins.str
     """`stop` or `length` as the engine reported it; empty where it gives none (dedicated mode)."""
     prompt_tokens: _builtins.int
     """Tokens of the prompt, template included."""
     output_tokens: _builtins.int
-    """Tokens generated."""
+    """Tokens generated, those of the alternatives included."""
     cached_tokens: _builtins.int
     """Prompt tokens that the engine's prefix cache supplied."""
     error_code: _builtins.str
@@ -281,6 +551,30 @@ class RowResult(_message.Message):
     """SHA-256 (hex) over the weight files of the model that answered."""
     engine_build: _builtins.str
     """Engine that answered."""
+    score: _builtins.float
+    """How well the document of a score row answers its query; the model defines the range, often 0 to 1."""
+    queue_seconds: _builtins.float
+    """Seconds that the row waited inside the engine; unset where the engine reports none."""
+    prefill_seconds: _builtins.float
+    """Seconds from the row's start to its first token; unset where the engine reports none."""
+    decode_seconds: _builtins.float
+    """Seconds from its first token to its last; unset where the engine reports none."""
+    @_builtins.property
+    def embedding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The vector of an embedding row."""
+
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
+        """All classes of a classification row, the likeliest first."""
+
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alternative]:
+        """The second to `n`-th answer; the first is `text`."""
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
+        """One entry a token of `text`, where `SamplingParams.logprobs` asks for them."""
+
     def __init__(
         self,
         *,
@@ -297,12 +591,35 @@ class RowResult(_message.Message):
         attempt: _builtins.int = ...,
         model_digest: _builtins.str = ...,
         engine_build: _builtins.str = ...,
+        embedding: _abc.Iterable[_builtins.float] | None = ...,
+        classes: _abc.Iterable[Global___ClassScore] | None = ...,
+        score: _builtins.float | None = ...,
+        alternatives: _abc.Iterable[Global___Alternative] | None = ...,
+        logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
+        queue_seconds: _builtins.float | None = ...,
+        prefill_seconds: _builtins.float | None = ...,
+        decode_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decode_seconds", b"_decode_seconds", "_prefill_seconds", b"_prefill_seconds", "_queue_seconds", b"_queue_seconds", "_score", b"_score", "decode_seconds", b"decode_seconds", "prefill_seconds", b"prefill_seconds", "queue_seconds", b"queue_seconds", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached_tokens", b"cached_tokens", "custom_id", b"custom_id", "engine_build", b"engine_build", "error_code", b"error_code", "error_message", b"error_message", "finish_reason", b"finish_reason", "model_digest", b"model_digest", "output_tokens", b"output_tokens", "prompt_tokens", b"prompt_tokens", "row_index", b"row_index", "status", b"status", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decode_seconds", b"_decode_seconds", "_prefill_seconds", b"_prefill_seconds", "_queue_seconds", b"_queue_seconds", "_score", b"_score", "alternatives", b"alternatives", "attempt", b"attempt", "cached_tokens", b"cached_tokens", "classes", b"classes", "custom_id", b"custom_id", "decode_seconds", b"decode_seconds", "embedding", b"embedding", "engine_build", b"engine_build", "error_code", b"error_code", "error_message", b"error_message", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "model_digest", b"model_digest", "output_tokens", b"output_tokens", "prefill_seconds", b"prefill_seconds", "prompt_tokens", b"prompt_tokens", "queue_seconds", b"queue_seconds", "row_index", b"row_index", "score", b"score", "status", b"status", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__decode_seconds: _TypeAlias = _typing.Literal["decode_seconds"]  # noqa: Y015
+    _WhichOneofArgType__decode_seconds: _TypeAlias = _typing.Literal["_decode_seconds", b"_decode_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__prefill_seconds: _TypeAlias = _typing.Literal["prefill_seconds"]  # noqa: Y015
+    _WhichOneofArgType__prefill_seconds: _TypeAlias = _typing.Literal["_prefill_seconds", b"_prefill_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__queue_seconds: _TypeAlias = _typing.Literal["queue_seconds"]  # noqa: Y015
+    _WhichOneofArgType__queue_seconds: _TypeAlias = _typing.Literal["_queue_seconds", b"_queue_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decode_seconds) -> _WhichOneofReturnType__decode_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefill_seconds) -> _WhichOneofReturnType__prefill_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_seconds) -> _WhichOneofReturnType__queue_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
 
 Global___RowResult: _TypeAlias = RowResult  # noqa: Y015
 

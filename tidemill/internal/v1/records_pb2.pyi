@@ -162,7 +162,9 @@ class SegmentRef(_message.Message):
     text_bytes: _builtins.int
     """Bytes of UTF-8 text in its prompts and messages; what prompt tokens are estimated from. 0 in old ledgers."""
     max_output_tokens: _builtins.int
-    """Sum over its rows of the most tokens each may generate, as far as it is limited; 0 in old ledgers."""
+    """Sum over its rows of the most tokens each may generate in all its answers, as far as it is limited; 0 in old
+    ledgers.
+    """
     def __init__(
         self,
         *,
@@ -304,6 +306,7 @@ class ModelReport(_message.Message):
     TOKENIZER_SHA256_FIELD_NUMBER: _builtins.int
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
     LOAD_SECONDS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model id."""
     state: _model_service_pb2.ModelState.ValueType
@@ -324,6 +327,10 @@ class ModelReport(_message.Message):
     """Whether the model has a chat template; chat rows are refused otherwise."""
     load_seconds: _builtins.float
     """Seconds that its last load took at this worker; 0 until measured."""
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[_model_service_pb2.Task.ValueType]:
+        """What the model can be asked for; none from workers of earlier builds means TASK_GENERATE."""
+
     def __init__(
         self,
         *,
@@ -337,10 +344,11 @@ class ModelReport(_message.Message):
         tokenizer_sha256: _builtins.str = ...,
         has_chat_template: _builtins.bool = ...,
         load_seconds: _builtins.float = ...,
+        tasks: _abc.Iterable[_model_service_pb2.Task.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "engine_build", b"engine_build", "has_chat_template", b"has_chat_template", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "model", b"model", "state", b"state", "tokenizer_key", b"tokenizer_key", "tokenizer_sha256", b"tokenizer_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "engine_build", b"engine_build", "has_chat_template", b"has_chat_template", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "model", b"model", "state", b"state", "tasks", b"tasks", "tokenizer_key", b"tokenizer_key", "tokenizer_sha256", b"tokenizer_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
