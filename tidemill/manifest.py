@@ -32,12 +32,13 @@ class PartEntry(_Frozen):
     part_number: int
 
 
-class EngineRecord(_Frozen):
-    """What answered some rows of the dataset."""
+class EngineEntry(_Frozen):
+    """What answered some rows of the dataset; `record` (hex) names its full record, `engines/<record>.json`."""
 
     model_digest: str
     engine_build: str
     rows: int
+    record: str = ""
 
 
 class OutcomeCounts(_Frozen):
@@ -81,7 +82,7 @@ class OutputManifest(_Frozen):
     data_version: str
     parent: str
     parent_manifest: str
-    engines: tuple[EngineRecord, ...]
+    engines: tuple[EngineEntry, ...]
     parts: tuple[PartEntry, ...]
 
 

@@ -31,6 +31,8 @@ INPUT_SCHEMA: Any = _pa.schema(
     ]
 )
 
+_ENGINE_RECORD: Any = _pa.field("engine_record", _pa.string(), nullable=False)
+
 RESULT_SCHEMA: Any = _pa.schema(
     [
         _pa.field("row_index", _pa.int64(), nullable=False),
@@ -52,6 +54,7 @@ RESULT_SCHEMA: Any = _pa.schema(
         _pa.field("chunk_start", _pa.int64(), nullable=False),
         _pa.field("model_digest", _pa.string(), nullable=False),
         _pa.field("engine_build", _pa.string(), nullable=False),
+        _ENGINE_RECORD,
         *OUTPUT_FIELDS,
     ]
 )
@@ -76,7 +79,8 @@ class ResultRow:
 
     `status` is the number of a `RowStatus`; `text` and the last five fields are those of `tidemill.outputs.Output`, all
     None unless the row succeeded; times are seconds, None where the engine reports none; digests are 32 bytes.
-    `output_digest` is `Output.digest` or `tidemill.digests.error_digest`.
+    `output_digest` is `Output.digest` or `tidemill.digests.error_digest`. `engine_record` is hex, see
+    `tidemill.engine_record`; empty where no engine saw the row.
     """
 
     row_index: int
@@ -98,6 +102,7 @@ class ResultRow:
     chunk_start: int
     model_digest: str
     engine_build: str
+    engine_record: str = ""
     vector: bytes | None = None
     classes: tuple[ClassScore, ...] | None = None
     score: float | None = None
@@ -166,7 +171,7 @@ def input_rows(table: Any) -> Iterator[InputRow]:
 
 def result_rows(table: Any) -> Iterator[ResultRow]:
     """The rows of a result table with all columns."""
-    table = with_output_columns(table)
+    table = with_later_columns(table)
     plain = _pa.schema([item for item in RESULT_SCHEMA if item.name not in _OUTPUT_NAMES])
     for row, output in zip(_rows(table, plain), _output_values(table), strict=True):
         yield ResultRow(**row, **output)
@@ -174,13 +179,15 @@ def result_rows(table: Any) -> Iterator[ResultRow]:
 
 def outputs(table: Any) -> Iterator[Output]:
     """What the rows of a result table answered, made one at a time; needs the columns `text` and those of outputs."""
-    table = with_output_columns(table)
+    table = with_later_columns(table)
     for text, output in zip(table.column("text").to_pylist(), _output_values(table), strict=True):
         yield Output(text, **output)
 
 
-def with_output_columns(table: Any) -> Any:
-    """The table with every column of `tidemill.output_columns`: files of earlier builds lack them."""
+def with_later_columns(table: Any) -> Any:
+    """The table with `engine_record` and each column of `tidemill.output_columns`, which files of earlier builds lack."""
+    if _ENGINE_RECORD.name not in table.column_names:
+        table = table.append_column(_ENGINE_RECORD, _pa.array([""] * table.num_rows, _ENGINE_RECORD.type))
     for item in OUTPUT_FIELDS:
         if item.name not in table.column_names:
             table = table.append_column(item, _pa.nulls(table.num_rows, item.type))

@@ -55,6 +55,8 @@ def public_job(record: records_pb2.JobRecord, store: ObjectStore) -> job_pb2.Job
         output_data_version=record.output_data_version.hex(),
         model_digest=record.model_digest,
         engine_build=record.engine_build,
+        engine_record=record.engine_record.hex(),
+        equal_answers=record.equal_answers,
         trace_id=telemetry.trace_id_of(spec.traceparent),
         sla_state=record.sla_state,
         admitted_at_risk=record.admitted_at_risk,
@@ -106,4 +108,8 @@ def public_result(row: ResultRow) -> row_pb2.RowResult:
         attempt=row.attempt,
         model_digest=row.model_digest,
         engine_build=row.engine_build,
+        engine_record=row.engine_record,
+        queue_seconds=row.queue_seconds,
+        prefill_seconds=row.prefill_seconds,
+        decode_seconds=row.decode_seconds,
     )

@@ -15,6 +15,7 @@ from services.inference.engine_config import (
     Refusal,
     engine_arguments,
 )
+from services.inference.identity import Identity, identity_of
 from services.inference.render import prompt_tokens
 from services.inference.sampling import RowRefusedError, engine_sampling
 from tidemill.errors import RowCode
@@ -96,6 +97,10 @@ class EngineActor:
         finally:
             canary.cancel()
         return Probe(self._steps, self._engine.output_processor.get_num_unfinished_requests())
+
+    async def identity(self) -> Identity:
+        """What the engine runs as, once it is loaded."""
+        return identity_of(self._config, str(self._engine.vllm_config.model_config.dtype).removeprefix("torch."))
 
     async def shutdown(self) -> None:
         """End the engine's own processes."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.inference.engine_config import Answer, Outcome, Refusal
+from services.inference.identity import Record
 from tidemill import digests
 from tidemill.encoding import Request, decode_request
 from tidemill.errors import RowCode
@@ -14,12 +15,19 @@ __all__ = ["Origin", "checked_request", "error_row", "result_row"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where results come from, the same for all rows of a lease. `model_digest` is hex."""
+    """Where results come from, the same for all rows of a lease. `model_digest` is hex; `record` is that of the engine,
+    None where none answers."""
 
     attempt: int
     chunk_start: int
     model_digest: str
     engine_build: str
+    record: Record | None = None
+
+    @property
+    def engine_record(self) -> str:
+        """Digest of the record in hex; empty without one."""
+        return self.record.name if self.record else ""
 
 
 def checked_request(row: InputRow) -> Request | Refusal:
@@ -60,6 +68,7 @@ def _answered(row: InputRow, answer: Answer, origin: Origin) -> ResultRow:
         chunk_start=origin.chunk_start,
         model_digest=origin.model_digest,
         engine_build=origin.engine_build,
+        engine_record=origin.engine_record,
     )
 
 
@@ -85,4 +94,5 @@ def error_row(row: InputRow, status: int, code: str, message: str, origin: Origi
         chunk_start=origin.chunk_start,
         model_digest=origin.model_digest,
         engine_build=origin.engine_build,
+        engine_record=origin.engine_record,
     )

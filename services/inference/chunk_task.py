@@ -18,6 +18,7 @@ from services.inference.engine_config import Call
 from services.inference.engine_span import Usage, describe
 from services.inference.engines import Engines
 from services.inference.held import HeldLease
+from services.inference.identity import Record, identity_of, publish
 from services.inference.link import LeaseVoidError, SchedulerLink
 from services.inference.models import ModelFiles
 from services.inference.parts import PartCutter, PartWriter
@@ -94,9 +95,9 @@ class ChunkTask:
             engine = await self.held.unless_ended(stack.enter_async_context(hold))
             self._check_digest(engine.files)
             call = Call(self.held.group, sampling_values(self.held.lease.spec.sampling))
-            processor = SharedProcessor(engine.actor_name, call, self._origin(engine.files, engine.build))
             try:
-                await self._answer(processor, engine.files, writer, engine)
+                origin = self._origin(engine.files, engine.build, await self._record(engine))
+                await self._answer(SharedProcessor(engine.actor_name, call, origin), origin, writer, engine)
             except ray_errors() as exc:
                 await self._blame(engine, exc)
 
@@ -105,13 +106,12 @@ class ChunkTask:
 
         files = await self.engines.ready_files(self.held.model)
         self._check_digest(files)
-        processor = DedicatedProcessor(
-            self.engines.config(files),
-            sampling_values(self.held.lease.spec.sampling),
-            self._origin(files, self.engines.build),
-        )
+        config = self.engines.config(files)
+        record = await asyncio.to_thread(publish, self.store, identity_of(config, config.dtype), files, "dedicated")
+        origin = self._origin(files, self.engines.build, record)
+        processor = DedicatedProcessor(config, sampling_values(self.held.lease.spec.sampling), origin)
         try:
-            await self._answer(processor, files, writer, None)
+            await self._answer(processor, origin, writer, None)
         except ray_errors() as exc:
             raise EngineFailedError(last_words(exc), died=engine_died(exc, None)) from exc
         finally:
@@ -125,14 +125,21 @@ class ChunkTask:
                 f"{files.digest[:16]}: bring the weights back and retry the failed rows, or submit the job anew"
             )
 
-    def _origin(self, files: ModelFiles, build: str) -> Origin:
-        return Origin(self.held.lease.attempt, self.held.lease.chunk_start, files.digest, build)
+    async def _record(self, engine: Engine) -> Record:
+        """The engine's record in the store; asked once."""
+        if engine.record is None:
+            identity = await engine.actor.identity.remote()
+            engine.record = await asyncio.to_thread(publish, self.store, identity, engine.files, "shared")
+        return engine.record
 
-    async def _answer(self, processor: Processor, files: ModelFiles, writer: PartWriter, engine: Engine | None) -> None:
+    def _origin(self, files: ModelFiles, build: str, record: Record) -> Origin:
+        return Origin(self.held.lease.attempt, self.held.lease.chunk_start, files.digest, build, record)
+
+    async def _answer(self, processor: Processor, origin: Origin, writer: PartWriter, engine: Engine | None) -> None:
         stay = engine.busy.enter() if engine else None
         aborter = asyncio.create_task(self._abort_when_ended(engine))
         try:
-            await self._collect(processor, files, writer, stay)
+            await self._collect(processor, origin, writer, stay)
         except BaseException:
             await _abort(engine, self.held)
             raise
@@ -146,7 +153,7 @@ class ChunkTask:
             raise LeaseVoidError("the lease ended")
         raise IncompleteError("the dataset ended before every row of the chunk had a result")
 
-    async def _collect(self, processor: Processor, files: ModelFiles, writer: PartWriter, stay: Stay | None) -> None:
+    async def _collect(self, processor: Processor, origin: Origin, writer: PartWriter, stay: Stay | None) -> None:
         cutter = PartCutter(self.part_seconds)
         wanted = plan_slices(self.held.lease, self.call_rows)
         with tracer.start_as_current_span("inference.engine", kind=SpanKind.CLIENT) as span:
@@ -162,23 +169,23 @@ class ChunkTask:
                             usage.add(table)
                             cutter.add(table)
                         if cutter.seconds_left == 0:
-                            await self._commit(writer, cutter, files, stay)
+                            await self._commit(writer, cutter, origin, stay)
                         if stay is None and self.held.ended:
                             break  # no engine to abort the rows at: leaving ends Ray's tasks and actors
             except ray_errors():
                 # What had finished before the engine failed need not run again.
-                await self._commit(writer, cutter, files, stay)
+                await self._commit(writer, cutter, origin, stay)
                 raise
             usage.describe(span)
         if stay:
             stay.leave()
-        await self._commit(writer, cutter, files, stay)
+        await self._commit(writer, cutter, origin, stay)
 
-    async def _commit(self, writer: PartWriter, cutter: PartCutter, files: ModelFiles, stay: Stay | None) -> None:
+    async def _commit(self, writer: PartWriter, cutter: PartCutter, origin: Origin, stay: Stay | None) -> None:
         tables = cutter.take()
         if not tables or self.held.void.is_set():
             return
-        await writer.commit(tables, files.digest, self.engines.build, stay)
+        await writer.commit(tables, origin.model_digest, origin.engine_build, stay, origin.record)
         self.engines.proved(self.held.model)
 
     async def _abort_when_ended(self, engine: Engine | None) -> None:

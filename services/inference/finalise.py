@@ -40,7 +40,7 @@ class _Sums:
     frontier: Frontier = field(default_factory=Frontier)
     input_frontier: Frontier = field(default_factory=Frontier)
     tally: records_pb2.RowTally = field(default_factory=records_pb2.RowTally)
-    engines: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    engines: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,7 @@ class FinaliseTask:
             sums.frontier = sums.frontier.extend(_leaves(table))
             sums.input_frontier = sums.input_frontier.extend(inputs)
             sums.tally = _added(sums.tally, tally(table))
-            sums.engines.update(
-                pair
-                for pair in zip(
-                    table.column("model_digest").to_pylist(), table.column("engine_build").to_pylist(), strict=True
-                )
-                if pair[0]
-            )
+            sums.engines.update(_engines(table))
         self._check_input(sums)
         return sums
 
@@ -139,7 +133,7 @@ class FinaliseTask:
 
     def _write_manifest(self, parts: Sequence[ChunkParts], sums: _Sums) -> tuple[str, bytes]:
         lease = self.held.lease
-        models = ",".join(sorted({model for model, _ in sums.engines}))
+        models = ",".join(sorted({model for model, _, _ in sums.engines}))
         spec = encode_spec(models, self.template_digest, lease.spec.sampling)
         root = sums.frontier.root()
         version = digests.data_version(digests.spec_digest(spec), lease.row_count, root)
@@ -160,8 +154,8 @@ class FinaliseTask:
             parent=lease.input_data_version.hex(),
             parent_manifest=lease.input_manifest_key,
             engines=tuple(
-                manifest.EngineRecord(model_digest=model, engine_build=build, rows=rows)
-                for (model, build), rows in sorted(sums.engines.items())
+                manifest.EngineEntry(model_digest=model, engine_build=build, rows=rows, record=record)
+                for (model, build, record), rows in sorted(sums.engines.items())
             ),
             parts=tuple(_entry(part) for chunk in parts for part in chunk.parts),
         )
@@ -173,6 +167,12 @@ class FinaliseTask:
 def _leaves(table: Any) -> Iterator[bytes]:
     columns = (table.column(name).to_pylist() for name in ("row_index", "custom_id", "status", "output_digest"))
     return (digests.output_leaf(*row) for row in zip(*columns, strict=True))
+
+
+def _engines(table: Any) -> Iterator[tuple[str, str, str]]:
+    """What answered each row that weights answered."""
+    columns = (table.column(name).to_pylist() for name in ("model_digest", "engine_build", "engine_record"))
+    return (found for found in zip(*columns, strict=True) if found[0])
 
 
 def _added(left: records_pb2.RowTally, right: records_pb2.RowTally) -> records_pb2.RowTally:

@@ -8,6 +8,7 @@ from typing import Any
 from services.inference import metrics
 from services.inference.busy import Stay
 from services.inference.held import HeldLease
+from services.inference.identity import Record
 from services.inference.link import SchedulerLink
 from tidemill import rowset, segments, telemetry
 from tidemill.internal.v1 import records_pb2
@@ -93,10 +94,18 @@ class PartWriter:
         """Every row of the chunk has a result."""
         return self.done == rowset.full(self._rows)
 
-    async def commit(self, tables: list[Any], model_digest: str, engine_build: str, stay: Stay | None = None) -> None:
+    async def commit(
+        self,
+        tables: list[Any],
+        model_digest: str,
+        engine_build: str,
+        stay: Stay | None = None,
+        record: Record | None = None,
+    ) -> None:
         """Make the rows of these tables visible; rows that have a result already are dropped.
 
         Args:
+            record: that of the engine that answered; None where none did.
             stay: the chunk's stay in the engine; the part takes the seconds gathered since the last one.
 
         Raises:
@@ -108,6 +117,8 @@ class PartWriter:
         with tracer.start_as_current_span("inference.commit") as span:
             span.set_attributes({"tidemill.part": self.next_part, "tidemill.rows": table.num_rows})
             part = await self._write(table, rows)
+            if record is not None:
+                part.engine_record, part.equal_answers = record.digest, record.equal_answers
             request = pb.CommitPartRequest(
                 job=self._held.job,
                 part=part,

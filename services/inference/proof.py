@@ -58,9 +58,7 @@ def proved_tables(
 def _chunk_table(store: ObjectStore, chunk: ChunkParts) -> Any:
     import pyarrow as pa
 
-    tables = [
-        segments.with_output_columns(segments.read_segment(store, part.key, sha256=part.sha256)) for part in chunk.parts
-    ]
+    tables = [_whole(segments.read_segment(store, part.key, sha256=part.sha256)) for part in chunk.parts]
     table = pa.concat_tables(tables).sort_by("row_index")
     indices = table.column("row_index").to_pylist()
     if indices != list(range(chunk.start, chunk.start + chunk.rows)):
@@ -68,6 +66,11 @@ def _chunk_table(store: ObjectStore, chunk: ChunkParts) -> Any:
             f"chunk {chunk.start} of {chunk.rows} rows has results for {len(set(indices))} rows, {len(indices)} in all"
         )
     return table
+
+
+def _whole(table: Any) -> Any:
+    """The table with the columns of this build, in their order: parts of several builds are joined."""
+    return segments.with_later_columns(table).select(segments.RESULT_SCHEMA.names)
 
 
 def _check_rows(table: Any, requests: Sequence[tuple[str, bytes]]) -> None:

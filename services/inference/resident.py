@@ -8,6 +8,7 @@ from typing import Any
 
 from services.inference.busy import BusyMeter
 from services.inference.gate import Gate
+from services.inference.identity import Record
 from services.inference.models import ModelFiles
 from tidemill.v1 import model_service_pb2
 
@@ -24,7 +25,8 @@ class WeightsChangedError(Exception):
 
 @dataclass
 class Engine:
-    """An engine in memory. `users` counts the leases that hold it; `dead` is set when it was found dead."""
+    """An engine in memory. `users` counts the leases that hold it; `dead` is set when it was found dead; `record` when
+    its record is in the store."""
 
     actor: Any
     actor_name: str
@@ -32,6 +34,7 @@ class Engine:
     build: str
     users: int = 0
     dead: bool = False
+    record: Record | None = None
     busy: BusyMeter = field(default_factory=BusyMeter)
     last_used: float = field(default_factory=time.monotonic)
 

@@ -15,6 +15,7 @@ from tidemill.v1 import job_pb2, model_service_pb2, row_pb2
 
 pb = scheduler_service_pb2
 WINDOW = 512
+RECORD = b"\xcd" * 32
 # Far beyond what a call takes, for machines that are busy with other tests.
 CALL_SECONDS = 60
 TERMINAL = frozenset(
@@ -97,6 +98,8 @@ class FakeWorker:
             sha256=stored.sha256,
             tally=_tally(results),
             row_count=len(results),
+            engine_record=RECORD,
+            equal_answers=job_pb2.EQUAL_ANSWERS_NOT_PROMISED,
         )
         request = pb.CommitPartRequest(
             job=lease.spec.name,
@@ -194,7 +197,7 @@ def _result(lease: pb.Lease, row: Any, failed: bool, text: str) -> ResultRow:
         prompt_tokens=3,
         output_tokens=0 if failed else 4,
         cached_tokens=0,
-        queue_seconds=None,
+        queue_seconds=0.5,
         prefill_seconds=None,
         decode_seconds=None,
         attempt=lease.attempt,
@@ -205,6 +208,7 @@ def _result(lease: pb.Lease, row: Any, failed: bool, text: str) -> ResultRow:
         chunk_start=lease.chunk_start,
         model_digest="ab" * 32,
         engine_build="fake 1.0",
+        engine_record=RECORD.hex(),
     )
 
 

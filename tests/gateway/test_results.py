@@ -84,6 +84,7 @@ async def test_a_result_carries_everything(client: GatewayClient, worker: FakeWo
     assert (good.custom_id, good.text, good.finish_reason) == ("r0", "answer to r0", "stop")
     assert (good.status, good.prompt_tokens, good.output_tokens) == (row_pb2.ROW_STATUS_SUCCEEDED, 3, 4)
     assert (good.attempt, good.model_digest, good.engine_build) == (1, "ab" * 32, "fake 1.0")
+    assert (good.engine_record, good.queue_seconds, good.HasField("prefill_seconds")) == ("cd" * 32, 0.5, False)
     assert (bad.status, bad.text, bad.error_code) == (row_pb2.ROW_STATUS_FAILED, "", "ENGINE_REFUSED")
     done = await client.get(job.name)
     assert (done.row_counts.succeeded, done.row_counts.failed) == (1, 1)

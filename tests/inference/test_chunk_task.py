@@ -18,6 +18,7 @@ from services.inference.chunk_task import ChunkTask, IncompleteError
 from services.inference.engine_config import Answer, Outcome
 from services.inference.gate import Gate
 from services.inference.held import HeldLease
+from services.inference.identity import Record
 from services.inference.link import LeaseVoidError
 from services.inference.resident import WeightsChangedError
 from tests.inference.fakes import FakeScheduler
@@ -27,6 +28,7 @@ from tidemill.errors import TidemillError
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.store import open_store
+from tidemill.v1 import job_pb2
 
 JOB = "tenants/acme/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"
 ROWS = 6
@@ -48,6 +50,7 @@ class FakeEngine:
     actor_id: str = "ab"
     build: str = "vllm 0 (cpu)"
     dead: bool = False
+    record: Record = field(default_factory=lambda: Record(b"\x0e" * 32, job_pb2.EQUAL_ANSWERS_PROMISED))
     busy: BusyMeter = field(default_factory=BusyMeter)
     aborted: list[str] = field(default_factory=list[str])
 

@@ -17,6 +17,7 @@ import pytest
 from services.inference import orphans
 from tests.inference.processes import Service, World, wait_until, world
 from tests.inference.rows import chat, prompt
+from tidemill import engine_record
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.segments import ResultRow
@@ -90,7 +91,8 @@ def test_greedy_answers_equal_those_of_bare_vllm(stack: World) -> None:
         kind = chat if index % 2 else prompt
         rows.append(kind(f"r{index}", text, temperature=0, max_tokens=TOKENS))
         asked.append({"chat" if index % 2 else "prompt": text, "max_tokens": TOKENS})
-    results = succeeded(stack, stack.submit(rows))
+    name = stack.submit(rows)
+    results = succeeded(stack, name)
     expected = bare_texts(stack.home, asked)
     assert [row.text for row in results] == expected
     assert len(set(expected)) > 25
@@ -100,6 +102,12 @@ def test_greedy_answers_equal_those_of_bare_vllm(stack: World) -> None:
     assert first.prompt_tokens == len(asked[0]["prompt"].encode())
     assert 0 < first.output_tokens <= TOKENS
     assert len(first.model_digest) == 64
+    (record,) = {row.engine_record for row in results}
+    kept = engine_record.get(stack.store, bytes.fromhex(record))
+    assert (kept.mode, kept.device, kept.dtype, kept.equal_answers) == ("shared", "cpu", "float32", "promised")
+    assert (kept.model_digest, kept.arguments["max_model_len"]) == (first.model_digest, 2048)
+    job = stack.job(name)
+    assert (job.engine_record.hex(), job.equal_answers) == (record, job_pb2.EQUAL_ANSWERS_PROMISED)
 
 
 def test_defaults_of_the_job_apply_and_rows_override_them(stack: World) -> None:

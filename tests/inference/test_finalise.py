@@ -10,6 +10,7 @@ from services.inference.answers import Origin, result_row
 from services.inference.engine_config import Answer, Outcome
 from services.inference.finalise import FinaliseTask
 from services.inference.held import HeldLease
+from services.inference.identity import Record
 from services.inference.parts import PartWriter
 from tests.inference.fakes import FakeScheduler
 from tests.inference.rows import input_row, prompt
@@ -23,6 +24,7 @@ from tidemill.v1 import job_pb2, row_pb2
 
 JOB = "tenants/acme/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"
 ROWS, CHUNK = 25, 10
+RECORD = Record(b"\x0e" * 32, job_pb2.EQUAL_ANSWERS_PROMISED)
 
 
 class Bench:
@@ -34,6 +36,7 @@ class Bench:
         self.segments = [self._segment(0, 13), self._segment(13, ROWS)]
         self.scheduler = FakeScheduler(self.segments)
         root = Frontier().extend([row.digest for row in self.rows]).root()
+        self.unknown_columns: list[str] = []
         self.version = digests.data_version(digests.INPUT_SPEC, ROWS, root)
 
     def _segment(self, start: int, end: int) -> records_pb2.SegmentRef:
@@ -49,9 +52,10 @@ class Bench:
                 await writer.commit([self._table(inside, start)], "d" * 64, "vllm 0 (cpu)")
 
     def _table(self, indices: list[int], start: int) -> Any:
-        origin = Origin(1, start, "d" * 64, "vllm 0 (cpu)")
+        origin = Origin(1, start, "d" * 64, "vllm 0 (cpu)", RECORD)
         answers = [Outcome(index, Answer(f"answer {index}", "stop", 5, 2, 0, None, None, None)) for index in indices]
-        return segments.result_table([result_row(self.rows[item.row_index], item, origin) for item in answers])
+        table = segments.result_table([result_row(self.rows[item.row_index], item, origin) for item in answers])
+        return table.drop_columns(self.unknown_columns)
 
     def _writer(self, held: HeldLease, start: int) -> PartWriter:
         rows = min(CHUNK, ROWS - start)
@@ -94,7 +98,8 @@ async def test_a_whole_job_gets_its_manifest(bench: Bench) -> None:
     assert (finish.tally.succeeded, finish.tally.output_tokens) == (ROWS, 2 * ROWS)
     assert document["data_version"] == finish.output_data_version.hex()
     assert (document["state"], document["row_count"], document["parent"]) == ("SUCCEEDED", ROWS, bench.version.hex())
-    assert document["engines"] == [{"model_digest": "d" * 64, "engine_build": "vllm 0 (cpu)", "rows": ROWS}]
+    engine = {"model_digest": "d" * 64, "engine_build": "vllm 0 (cpu)", "rows": ROWS, "record": RECORD.name}
+    assert document["engines"] == [engine]
     leaves = [
         digests.output_leaf(index, f"r{index}", row_pb2.ROW_STATUS_SUCCEEDED, digests.output_digest(f"answer {index}"))
         for index in range(ROWS)
@@ -109,6 +114,14 @@ async def test_the_version_does_not_depend_on_parts(tmp_path: Path) -> None:
     await split.answer(*range(0, ROWS, 2), fence=4)
     versions = {(await item.close(item.lease()))["data_version"] for item in (whole, split)}
     assert len(versions) == 1
+
+
+async def test_parts_of_an_earlier_version_count_beside_new_ones(bench: Bench) -> None:
+    await bench.answer(*range(1, ROWS, 2))
+    bench.unknown_columns = ["engine_record"]
+    await bench.answer(*range(0, ROWS, 2), fence=4)
+    document = await bench.close(bench.lease())
+    assert [(item["record"], item["rows"]) for item in document["engines"]] == [("", 13), (RECORD.name, 12)]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Segments on a real folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def result(index: int, text: str | None) -> segments.ResultRow:
         chunk_start=0,
         model_digest="00",
         engine_build="vllm",
+        engine_record="ab" * 32,
     )
 
 
@@ -56,6 +58,19 @@ def test_result_rows_round_trip(store: ObjectStore) -> None:
     rows = [result(0, "answer"), result(1, None), result(2, "")]
     segments.write_segment(store, "out.parquet", segments.result_table(rows))
     assert list(segments.result_rows(segments.read_segment(store, "out.parquet"))) == rows
+
+
+def test_results_of_an_earlier_version_are_read(store: ObjectStore) -> None:
+    rows = [result(0, "answer"), result(1, None)]
+    segments.write_segment(store, "old.parquet", segments.result_table(rows).drop_columns(["engine_record"]))
+    found = list(segments.result_rows(segments.read_segment(store, "old.parquet")))
+    assert found == [replace(row, engine_record="") for row in rows]
+
+
+def test_a_missing_column_is_not_made_up(store: ObjectStore) -> None:
+    segments.write_segment(store, "bad.parquet", segments.result_table([result(0, "answer")]).drop_columns(["text"]))
+    with pytest.raises(KeyError, match="text"):
+        list(segments.result_rows(segments.read_segment(store, "bad.parquet")))
 
 
 def test_batches_are_row_groups(store: ObjectStore) -> None:

@@ -179,6 +179,30 @@ EXECUTION_MODE_DEDICATED: ExecutionMode.ValueType  # 2
 """The job gets engines of its own (Ray Data LLM's processor). Loads the model first; gives no finish reason."""
 Global___ExecutionMode: _TypeAlias = ExecutionMode  # noqa: Y015
 
+class _EqualAnswers:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EqualAnswersEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EqualAnswers.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EQUAL_ANSWERS_UNSPECIFIED: _EqualAnswers.ValueType  # 0
+    """Not known: nothing was answered yet, or an earlier version of the service answered."""
+    EQUAL_ANSWERS_PROMISED: _EqualAnswers.ValueType  # 1
+    """Promised: float32 on a CPU, or a batch-invariant engine."""
+    EQUAL_ANSWERS_NOT_PROMISED: _EqualAnswers.ValueType  # 2
+    """Not promised: rounding may depend on the other rows of a batch. The answers are the model's all the same."""
+
+class EqualAnswers(_EqualAnswers, metaclass=_EqualAnswersEnumTypeWrapper):
+    """Whether the engine promises that a greedy or seeded row gets the same answer whatever runs beside it."""
+
+EQUAL_ANSWERS_UNSPECIFIED: EqualAnswers.ValueType  # 0
+"""Not known: nothing was answered yet, or an earlier version of the service answered."""
+EQUAL_ANSWERS_PROMISED: EqualAnswers.ValueType  # 1
+"""Promised: float32 on a CPU, or a batch-invariant engine."""
+EQUAL_ANSWERS_NOT_PROMISED: EqualAnswers.ValueType  # 2
+"""Not promised: rounding may depend on the other rows of a batch. The answers are the model's all the same."""
+Global___EqualAnswers: _TypeAlias = EqualAnswers  # noqa: Y015
+
 class _JobPhase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -403,6 +427,8 @@ class Job(_message.Message):
     ADMITTED_AT_RISK_FIELD_NUMBER: _builtins.int
     ESCALATED_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
+    ENGINE_RECORD_FIELD_NUMBER: _builtins.int
+    EQUAL_ANSWERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/jobs/{job}`; the last part is a ULID."""
     model: _builtins.str
@@ -451,6 +477,12 @@ class Job(_message.Message):
     """The service raised the job's class or parallelism to hold its deadline."""
     retry_of: _builtins.str
     """Job whose failed rows this one asks again; empty otherwise."""
+    engine_record: _builtins.str
+    """SHA-256 (hex) of the record of the engine that answered first, which lies in the object store as
+    `engines/<it>.json`; the output manifest lists all of them. Set at the first result.
+    """
+    equal_answers: Global___EqualAnswers.ValueType
+    """Whether answers can be had again from the same rows: PROMISED only while every engine so far promised it."""
     @_builtins.property
     def sampling(self) -> _row_pb2.SamplingParams:
         """Sampling defaults for every row; a row's own values win."""
@@ -556,10 +588,12 @@ class Job(_message.Message):
         admitted_at_risk: _builtins.bool = ...,
         escalated: _builtins.bool = ...,
         retry_of: _builtins.str = ...,
+        engine_record: _builtins.str = ...,
+        equal_answers: Global___EqualAnswers.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "pause", b"pause", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "error", b"error", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "labels", b"labels", "model", b"model", "model_digest", b"model_digest", "name", b"name", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "output_data_version", b"output_data_version", "output_manifest_uri", b"output_manifest_uri", "pause", b"pause", "phase", b"phase", "retry_of", b"retry_of", "revision", b"revision", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "start_time", b"start_time", "state", b"state", "trace_id", b"trace_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "engine_record", b"engine_record", "equal_answers", b"equal_answers", "error", b"error", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "labels", b"labels", "model", b"model", "model_digest", b"model_digest", "name", b"name", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "output_data_version", b"output_data_version", "output_manifest_uri", b"output_manifest_uri", "pause", b"pause", "phase", b"phase", "retry_of", b"retry_of", "revision", b"revision", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "start_time", b"start_time", "state", b"state", "trace_id", b"trace_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

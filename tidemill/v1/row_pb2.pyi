@@ -525,6 +525,7 @@ class RowResult(_message.Message):
     QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
     PREFILL_SECONDS_FIELD_NUMBER: _builtins.int
     DECODE_SECONDS_FIELD_NUMBER: _builtins.int
+    ENGINE_RECORD_FIELD_NUMBER: _builtins.int
     row_index: _builtins.int
     """Index of the row in its job, from 0."""
     custom_id: _builtins.str
@@ -559,6 +560,10 @@ class RowResult(_message.Message):
     """Seconds from the row's start to its first token; unset where the engine reports none."""
     decode_seconds: _builtins.float
     """Seconds from its first token to its last; unset where the engine reports none."""
+    engine_record: _builtins.str
+    """SHA-256 (hex) of the record of the engine that answered, which lies in the object store as `engines/<it>.json`; empty
+    where no engine saw the row.
+    """
     @_builtins.property
     def embedding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The vector of an embedding row."""
@@ -599,10 +604,11 @@ class RowResult(_message.Message):
         queue_seconds: _builtins.float | None = ...,
         prefill_seconds: _builtins.float | None = ...,
         decode_seconds: _builtins.float | None = ...,
+        engine_record: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_decode_seconds", b"_decode_seconds", "_prefill_seconds", b"_prefill_seconds", "_queue_seconds", b"_queue_seconds", "_score", b"_score", "decode_seconds", b"decode_seconds", "prefill_seconds", b"prefill_seconds", "queue_seconds", b"queue_seconds", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decode_seconds", b"_decode_seconds", "_prefill_seconds", b"_prefill_seconds", "_queue_seconds", b"_queue_seconds", "_score", b"_score", "alternatives", b"alternatives", "attempt", b"attempt", "cached_tokens", b"cached_tokens", "classes", b"classes", "custom_id", b"custom_id", "decode_seconds", b"decode_seconds", "embedding", b"embedding", "engine_build", b"engine_build", "error_code", b"error_code", "error_message", b"error_message", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "model_digest", b"model_digest", "output_tokens", b"output_tokens", "prefill_seconds", b"prefill_seconds", "prompt_tokens", b"prompt_tokens", "queue_seconds", b"queue_seconds", "row_index", b"row_index", "score", b"score", "status", b"status", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decode_seconds", b"_decode_seconds", "_prefill_seconds", b"_prefill_seconds", "_queue_seconds", b"_queue_seconds", "_score", b"_score", "alternatives", b"alternatives", "attempt", b"attempt", "cached_tokens", b"cached_tokens", "classes", b"classes", "custom_id", b"custom_id", "decode_seconds", b"decode_seconds", "embedding", b"embedding", "engine_build", b"engine_build", "engine_record", b"engine_record", "error_code", b"error_code", "error_message", b"error_message", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "model_digest", b"model_digest", "output_tokens", b"output_tokens", "prefill_seconds", b"prefill_seconds", "prompt_tokens", b"prompt_tokens", "queue_seconds", b"queue_seconds", "row_index", b"row_index", "score", b"score", "status", b"status", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decode_seconds: _TypeAlias = _typing.Literal["decode_seconds"]  # noqa: Y015
     _WhichOneofArgType__decode_seconds: _TypeAlias = _typing.Literal["_decode_seconds", b"_decode_seconds"]  # noqa: Y015

@@ -6,7 +6,7 @@ from services.scheduler.core.codec import part_of
 from services.scheduler.core.estimates import expected_row_tokens, model_pace
 from services.scheduler.core.fairness import PRICE_UNIT
 from services.scheduler.core.paces import learn
-from services.scheduler.core.records import UNCOUNTED, Chunk, Job, Lease, LeaseKind, Pace, Part
+from services.scheduler.core.records import UNCOUNTED, Chunk, EqualAnswers, Job, Lease, LeaseKind, Pace, Part
 from services.scheduler.core.state import State
 from services.scheduler.core.successors import changed
 from services.scheduler.core.times import from_timestamp
@@ -83,10 +83,19 @@ def part_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
             leased_rows=job.leased_rows - (part.row_count if lease.kind is LeaseKind.CHUNK else 0),
             model_digest=job.model_digest or committed.model_digest,
             engine_build=job.engine_build or committed.engine_build,
+            engine_record=job.engine_record or part.engine_record,
+            equal_answers=_least(job.equal_answers, part.equal_answers),
             revision=event.sequence,
         )
     )
     state.refresh_starts(job.model, REFRESHED_STARTS)
+
+
+def _least(known: EqualAnswers, fresh: EqualAnswers) -> EqualAnswers:
+    """What engines promise together: no more than the one that promises least."""
+    if job_pb2.EQUAL_ANSWERS_NOT_PROMISED in (known, fresh):
+        return job_pb2.EQUAL_ANSWERS_NOT_PROMISED
+    return known or fresh
 
 
 def _settle(state: State, job: Job, part: Part, lease: Lease) -> None:

@@ -44,6 +44,8 @@ def part_of(ref: records_pb2.PartRef) -> Part:
         tally=tally_of(ref.tally),
         first_result_offset=ref.first_result_offset,
         row_count=ref.row_count,
+        engine_record=ref.engine_record,
+        equal_answers=ref.equal_answers,
     )
 
 
@@ -60,6 +62,8 @@ def part_message(part: Part) -> records_pb2.PartRef:
         tally=tally_message(part.tally),
         first_result_offset=part.first_result_offset,
         row_count=part.row_count,
+        engine_record=part.engine_record,
+        equal_answers=part.equal_answers,
     )
 
 

@@ -124,6 +124,8 @@ def _check_part(job: Job, lease: Lease, chunk: Chunk, part: Part) -> None:
         )
     if len(part.sha256) != SHA256_BYTES or part.part_number < 0:
         raise _invalid(job, part, f"sha256 must have {SHA256_BYTES} bytes and part_number must not be negative")
+    if len(part.engine_record) not in (0, SHA256_BYTES):
+        raise _invalid(job, part, f"engine_record must have {SHA256_BYTES} bytes or none")
     _check_tally(job, lease, part)
     if part.rows & chunk.done:
         twice = (part.rows & chunk.done).bit_count()

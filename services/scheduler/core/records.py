@@ -12,6 +12,7 @@ CompletionKind: TypeAlias = "job_service_pb2.CompletionKind.ValueType"
 ServiceClass: TypeAlias = "job_pb2.ServiceClass.ValueType"
 DeadlinePolicy: TypeAlias = "job_pb2.DeadlinePolicy.ValueType"
 SlaState: TypeAlias = "job_pb2.SlaState.ValueType"
+EqualAnswers: TypeAlias = "job_pb2.EqualAnswers.ValueType"
 
 TERMINAL_STATES: frozenset[JobState] = frozenset(
     {
@@ -92,7 +93,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Result rows of one chunk that became visible together; `rows` is a set within the chunk."""
+    """Result rows of one chunk that became visible together.
+
+    Attributes:
+        rows: a set within the chunk.
+        engine_record: digest of the record of the engine that answered; empty where none did.
+        equal_answers: what that engine promises.
+    """
 
     key: str
     chunk_start: int
@@ -104,6 +111,8 @@ class Part:
     tally: Tally
     first_result_offset: int
     row_count: int
+    engine_record: bytes = b""
+    equal_answers: EqualAnswers = job_pb2.EQUAL_ANSWERS_UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +315,8 @@ class Job:
         condemned_rows: rows that are not to be run again because they killed engines.
         deleted: hidden from everybody.
         breaker_off: its owner resumed it although all its rows had failed.
+        engine_record: digest of the record of the engine that answered first; empty before.
+        equal_answers: what the engines that answered promise together.
     """
 
     spec: records_pb2.JobSpec
@@ -349,6 +360,8 @@ class Job:
     condemned_rows: int = 0
     deleted: bool = False
     breaker_off: bool = False
+    engine_record: bytes = b""
+    equal_answers: EqualAnswers = job_pb2.EQUAL_ANSWERS_UNSPECIFIED
 
     @property
     def deadline_ns(self) -> int:

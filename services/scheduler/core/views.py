@@ -43,6 +43,8 @@ def job_record(job: Job, *, loading: bool = False) -> records_pb2.JobRecord:
         output_manifest_key=job.output_manifest_key,
         model_digest=job.model_digest,
         engine_build=job.engine_build,
+        engine_record=job.engine_record,
+        equal_answers=job.equal_answers,
         dataset=job.seal.dataset if job.seal else job.spec.dataset,
         result_count=job.results,
     )

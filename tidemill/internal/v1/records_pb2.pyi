@@ -246,6 +246,8 @@ class PartRef(_message.Message):
     TALLY_FIELD_NUMBER: _builtins.int
     FIRST_RESULT_OFFSET_FIELD_NUMBER: _builtins.int
     ROW_COUNT_FIELD_NUMBER: _builtins.int
+    ENGINE_RECORD_FIELD_NUMBER: _builtins.int
+    EQUAL_ANSWERS_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Object-store key."""
     chunk_start: _builtins.int
@@ -264,6 +266,10 @@ class PartRef(_message.Message):
     """Position of the part's first row in COMPLETION order; assigned by the scheduler."""
     row_count: _builtins.int
     """Number of rows of the part."""
+    engine_record: _builtins.bytes
+    """SHA-256 of the record of the engine that answered; empty where none did, and in old ledgers."""
+    equal_answers: _job_pb2.EqualAnswers.ValueType
+    """What that engine promises; UNSPECIFIED where none answered, and in old ledgers."""
     @_builtins.property
     def tally(self) -> Global___RowTally:
         """What the rows amount to."""
@@ -281,10 +287,12 @@ class PartRef(_message.Message):
         tally: Global___RowTally | None = ...,
         first_result_offset: _builtins.int = ...,
         row_count: _builtins.int = ...,
+        engine_record: _builtins.bytes = ...,
+        equal_answers: _job_pb2.EqualAnswers.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tally", b"tally"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_rows", b"chunk_rows", "chunk_start", b"chunk_start", "fence", b"fence", "first_result_offset", b"first_result_offset", "key", b"key", "part_number", b"part_number", "row_bitmap", b"row_bitmap", "row_count", b"row_count", "sha256", b"sha256", "tally", b"tally"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_rows", b"chunk_rows", "chunk_start", b"chunk_start", "engine_record", b"engine_record", "equal_answers", b"equal_answers", "fence", b"fence", "first_result_offset", b"first_result_offset", "key", b"key", "part_number", b"part_number", "row_bitmap", b"row_bitmap", "row_count", b"row_count", "sha256", b"sha256", "tally", b"tally"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -391,6 +399,8 @@ class JobRecord(_message.Message):
     PAUSE_FIELD_NUMBER: _builtins.int
     ADMITTED_AT_RISK_FIELD_NUMBER: _builtins.int
     ESCALATED_FIELD_NUMBER: _builtins.int
+    ENGINE_RECORD_FIELD_NUMBER: _builtins.int
+    EQUAL_ANSWERS_FIELD_NUMBER: _builtins.int
     state: _job_pb2.JobState.ValueType
     """State of the job."""
     phase: _job_pb2.JobPhase.ValueType
@@ -427,6 +437,10 @@ class JobRecord(_message.Message):
     """Sealed although its deadline may not hold."""
     escalated: _builtins.bool
     """Its class or parallelism was raised."""
+    engine_record: _builtins.bytes
+    """SHA-256 of the record of the engine that answered first; set at the first result."""
+    equal_answers: _job_pb2.EqualAnswers.ValueType
+    """What the engines that answered promise together."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """The client's part."""
@@ -513,10 +527,12 @@ class JobRecord(_message.Message):
         pause: _job_pb2.JobPause | None = ...,
         admitted_at_risk: _builtins.bool = ...,
         escalated: _builtins.bool = ...,
+        engine_record: _builtins.bytes = ...,
+        equal_answers: _job_pb2.EqualAnswers.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "create_time", b"create_time", "end_time", b"end_time", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "pause", b"pause", "row_counts", b"row_counts", "seal_time", b"seal_time", "spec", b"spec", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "error_message", b"error_message", "error_reason", b"error_reason", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "input_data_version", b"input_data_version", "model_digest", b"model_digest", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "output_data_version", b"output_data_version", "output_manifest_key", b"output_manifest_key", "pause", b"pause", "phase", b"phase", "result_count", b"result_count", "revision", b"revision", "row_counts", b"row_counts", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "spec", b"spec", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "engine_record", b"engine_record", "equal_answers", b"equal_answers", "error_message", b"error_message", "error_reason", b"error_reason", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "input_data_version", b"input_data_version", "model_digest", b"model_digest", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "output_data_version", b"output_data_version", "output_manifest_key", b"output_manifest_key", "pause", b"pause", "phase", b"phase", "result_count", b"result_count", "revision", b"revision", "row_counts", b"row_counts", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "spec", b"spec", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
