@@ -8,7 +8,6 @@ rebuilt from the ledger: what was acknowledged is there, what was not may be.
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +21,7 @@ from services.scheduler.ledger_time import LedgerTime
 from services.scheduler.recovery import recover
 from services.scheduler.room import Room
 from services.scheduler.snapshotting import EVERY_EVENTS, Snapshots
+from services.scheduler.threads import CallThread
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
@@ -105,15 +105,15 @@ class Engine:
         self._owner = owner
         self._on_durable = on_durable or (lambda _state, _events: None)
         self._barred = barred or (lambda: None)
-        self._snapshots = Snapshots(ledger, self._call, snapshot_events)
+        self._thread = CallThread("ledger")
+        self._snapshots = Snapshots(ledger, self._thread.call, snapshot_events)
         self._durable_sequence = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._queue: asyncio.Queue[_Command[Any]] = asyncio.Queue()
         self._state: State | None = None
         self._opened: Opened | None = None
         self._loop_task: asyncio.Task[None] | None = None
         self._failure: TidemillError | None = None
-        self._room = Room(lambda: self._call(ledger.probe, self.opened.epoch), clock.monotonic)
+        self._room = Room(lambda: self._thread.call(ledger.probe, self.opened.epoch), clock.monotonic)
         self.stopped = asyncio.Event()
 
     async def start(self, takeover: Takeover | None = None) -> Opened:
@@ -122,7 +122,7 @@ class Engine:
         Raises:
             TidemillError: LEDGER_LOCKED or LEDGER_CORRUPT.
         """
-        self._opened = takeover.opened if takeover else await self._call(self._ledger.open, self._owner)
+        self._opened = takeover.opened if takeover else await self._thread.call(self._ledger.open, self._owner)
         await self._rebuild(takeover.state if takeover else None)
         await self._snapshots.begin()
         self._loop_task = asyncio.create_task(self._run(), name="scheduler-engine")
@@ -141,7 +141,7 @@ class Engine:
         await self.halt()
         if self._opened is not None:
             await self._snapshots.close(self._durable_state(), self._opened.epoch)
-        await self._call(self._ledger.close)
+        await self._thread.call(self._ledger.close)
         self._thread.shutdown()
 
     def _durable_state(self) -> State | None:
@@ -181,7 +181,7 @@ class Engine:
 
     async def on_ledger(self, call: Callable[[Ledger], T]) -> T:
         """Run `call`, which blocks, in the ledger's thread: it sees what is durable, whatever the state says."""
-        return await self._call(call, self._ledger)
+        return await self._thread.call(call, self._ledger)
 
     def post(self, step: Callable[[Turn], object]) -> None:
         """Run `step` in its turn for its effect only."""
@@ -248,7 +248,7 @@ class Engine:
 
     async def _append(self, expected_sequence: int, events: Events) -> None:
         started = time.perf_counter()
-        await self._call(self._ledger.append, self.opened.epoch, expected_sequence, events)
+        await self._thread.call(self._ledger.append, self.opened.epoch, expected_sequence, events)
         self._durable_sequence = expected_sequence + len(events)
         metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
         metrics.GROUP_EVENTS.observe(len(events))
@@ -274,7 +274,7 @@ class Engine:
             self._failure = error
 
     async def _rebuild(self, begun: State | None = None) -> None:
-        state = await self._call(recover, self._ledger, self.opened.epoch, begun)
+        state = await self._thread.call(recover, self._ledger, self.opened.epoch, begun)
         self._state = state
         self._durable_sequence = state.sequence
         self._failure = None
@@ -285,15 +285,6 @@ class Engine:
         while not self._queue.empty():
             waiting.append(self._queue.get_nowait())
         _refuse(waiting, error)
-
-    async def _call(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run blocking ledger code in its thread; even a cancelled caller waits until it is over."""
-        call = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-        try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            await asyncio.wait([call])
-            raise
 
 
 def _decide(command: _Command[Any], turn: Turn) -> Callable[[], None]:

@@ -7,9 +7,7 @@ own clock; another one takes over only after that, and its epoch fences whatever
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from services.scheduler import metrics
 from services.scheduler.app import Scheduler, owner
@@ -18,6 +16,7 @@ from services.scheduler.ledger.base import Opened
 from services.scheduler.ledger.terms import SharedLedger, Term
 from services.scheduler.service import SchedulerService
 from services.scheduler.standby import TermWatch, WarmCopy
+from services.scheduler.threads import CallThread
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.ops import Readiness
@@ -31,7 +30,6 @@ RETRY_SECONDS = 0.2
 RENEWALS = 3
 """Renewals within a term."""
 
-T = TypeVar("T")
 Barred = Callable[[], TidemillError | None]
 
 
@@ -61,7 +59,7 @@ class Leadership:
         self._ledger = ledger
         self._make = make
         self._term_seconds = term_seconds
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="term")
+        self._thread = CallThread("term")
         self._copy = WarmCopy(ledger)
         self._scheduler: Scheduler | None = None
         self._leader = ""
@@ -116,7 +114,7 @@ class Leadership:
                 except TidemillError as error:
                     self._note_trouble(error)
         finally:
-            await self._in_thread(self._ledger.close)
+            await self._thread.call(self._ledger.close)
             self._thread.shutdown()
 
     async def _stand_by(self) -> Takeover:
@@ -126,7 +124,7 @@ class Leadership:
         while True:
             asked = time.monotonic()
             try:
-                term = await self._in_thread(self._copy.follow)
+                term = await self._thread.call(self._copy.follow)
                 self._see(term)
                 if watch.see(term, asked, time.monotonic()) and not self._copy.unable:
                     return await self._take(term)
@@ -152,11 +150,11 @@ class Leadership:
     async def _take(self, term: Term) -> Takeover:
         """Claim the term as it was seen; raises NOT_LEADER when another process was faster."""
         asked = time.monotonic()
-        opened = await self._in_thread(self._open, term)
+        opened = await self._thread.call(self._open, term)
         self._tenure = _Tenure(opened.epoch, asked + self._term_seconds)
-        await self._in_thread(self._copy.catch_up, opened.last_sequence)
+        await self._thread.call(self._copy.catch_up, opened.last_sequence)
         if self._copy.unable:
-            await self._in_thread(self._ledger.release, opened.epoch)
+            await self._thread.call(self._ledger.release, opened.epoch)
             raise TidemillError(Reason.NOT_LEADER, self._copy.unable)
         return Takeover(opened, self._copy.state)
 
@@ -189,7 +187,7 @@ class Leadership:
             await asyncio.sleep(pause)
             asked = time.monotonic()
             try:
-                await self._in_thread(self._ledger.renew, tenure.epoch)
+                await self._thread.call(self._ledger.renew, tenure.epoch)
             except TidemillError as error:
                 if error.reason is Reason.LEDGER_FENCED:
                     log.warning("term lost", message=error.message)
@@ -219,18 +217,9 @@ class Leadership:
         await scheduler.engine.halt()
         # Before the rest, for which nobody has to wait.
         try:
-            await self._in_thread(self._ledger.release, tenure.epoch)
+            await self._thread.call(self._ledger.release, tenure.epoch)
         except TidemillError as error:
             log.info("term not released", reason=error.reason, message=error.message)
         opened = scheduler.engine.opened
         self._copy = WarmCopy(self._ledger, opened.ledger_uid, opened.last_sequence)
         await scheduler.close()
-
-    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run a blocking call about the term; even a cancelled caller waits until it is over."""
-        call = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-        try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            await asyncio.wait([call])
-            raise
