@@ -92,7 +92,7 @@ class Desk:
     def _reveal(self, name: str) -> None:
         """Under the oracle, put what the rows without a result will really take in place of the estimate."""
         job, truth = self.state.jobs[name], self._jobs[name]
-        missing = job.end - job.results
+        missing = job.missing
         if self.oracle and missing:
             left = truth.tokens(0, truth.rows) - job.tally.prompt_tokens - job.tally.output_tokens
             mean = max(1, -(-left // missing))

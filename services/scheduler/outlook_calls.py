@@ -8,7 +8,6 @@ import grpc.aio
 
 from services.scheduler.core.admission import prepared
 from services.scheduler.core.checks import find_job
-from services.scheduler.core.estimates import missing_rows
 from services.scheduler.core.explain import explain
 from services.scheduler.core.whatif import estimate, imagined
 from services.scheduler.engine import Turn
@@ -31,7 +30,7 @@ class OutlookCalls:
             if not request.job:
                 return pb.EstimateJobResponse(estimate=estimate(backlog, imagined(backlog, request), request.row_count))
             job = find_job(turn.state, request.job)
-            return pb.EstimateJobResponse(estimate=estimate(backlog, prepared(backlog, job), missing_rows(job)))
+            return pb.EstimateJobResponse(estimate=estimate(backlog, prepared(backlog, job), job.missing))
 
         return await self._shell.archive.execute(request.job, step)
 

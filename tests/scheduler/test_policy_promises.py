@@ -65,7 +65,7 @@ def test_classes_are_weights():
 def test_every_eligible_chunk_is_leased_in_the_end(desk: Desk):
     """I9: with nothing new, one worker with one resident model works everything off, each chunk once."""
     desk.limits = replace(desk.limits, max_leases=1)
-    rows = sum(job.end - job.results for job in desk.state.jobs.values())
+    rows = sum(job.missing for job in desk.state.jobs.values())
     resident = "tiny"
     for _ in range(rows):
         offer = builders.offer("w1", **{model: LOADED if model == resident else COLD for model in MODELS})

@@ -36,7 +36,7 @@ class Claim:
 
 def claim_of(job: Job) -> Claim | None:
     """The job's claim; None for one that is not sealed, does not run, or misses no row."""
-    missing = job.end - job.results
+    missing = job.missing
     waits = job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
     if job.seal is None or job.ending is not None or not waits or not missing:
         return None

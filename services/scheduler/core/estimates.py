@@ -75,20 +75,15 @@ def _shrunk(guess: float, total: int, rows: int) -> float:
     return (guess * PRIOR_ROWS + total) / (PRIOR_ROWS + rows)
 
 
-def tokens_per_row(state: State, job: Job) -> float:
+def tokens_per_row(state: State, job: Job) -> int:
     """Expected tokens, prompt and output, of a row of the job that has no result."""
     return job.row_tokens or expected_row_tokens(model_pace(state, job.model), job)[0]
-
-
-def missing_rows(job: Job) -> int:
-    """Rows without a result."""
-    return job.end - job.results
 
 
 def remaining_seconds(state: State, job: Job) -> float | None:
     """Engine-seconds of the rows that miss results, at the 50th percentile; None while the model's rate is unknown."""
     rate = model_rate(state, job.model)
-    return None if rate is None else missing_rows(job) * tokens_per_row(state, job) / rate
+    return None if rate is None else job.missing * tokens_per_row(state, job) / rate
 
 
 def rate_spread(pace: ModelPace) -> float:

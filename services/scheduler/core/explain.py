@@ -6,7 +6,6 @@ from itertools import islice
 from math import ceil
 
 from services.scheduler.core.eligible import due_chunk, full, is_drained, job_cap
-from services.scheduler.core.estimates import missing_rows
 from services.scheduler.core.offers import Ask, Offer
 from services.scheduler.core.prospects import Backlog
 from services.scheduler.core.records import Job
@@ -55,7 +54,7 @@ def explain(backlog: Backlog, job: Job) -> Answer:
         message=reason.message,
         remedies=reason.remedies,
         jobs_ahead=len(ahead),
-        rows_ahead=sum(missing_rows(backlog.state.jobs[name]) for name in ahead),
+        rows_ahead=sum(backlog.state.jobs[name].missing for name in ahead),
         chunks_leased=backlog.state.in_flight.by_job.get(job.name, 0),
         chunks_cap=job_cap(job, backlog.limits),
     )

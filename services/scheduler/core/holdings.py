@@ -28,8 +28,7 @@ def holding_of(job: Job) -> Holding:
     """What one job adds."""
     if job.terminal:
         return NOTHING
-    missing = job.end - job.results
-    return Holding(1, missing, missing * job.row_tokens)
+    return Holding(1, job.missing, job.missing * job.row_tokens)
 
 
 @dataclass(slots=True)

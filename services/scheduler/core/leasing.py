@@ -48,7 +48,7 @@ def _charge(state: State, leased: ledger_pb2.ChunkLeased, limits: Limits) -> Non
     chunk = state.chunks.get(leased.job, {}).get(leased.chunk_start)
     rows = chunk.missing if chunk else leased.chunk_rows
     leased.price = limits.price(job.service_class)
-    leased.charged_tokens = priced(round(rows * tokens_per_row(state, job)), leased.price)
+    leased.charged_tokens = priced(rows * tokens_per_row(state, job), leased.price)
 
 
 def _describe_history(state: State, leased: ledger_pb2.ChunkLeased) -> None:

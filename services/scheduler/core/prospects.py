@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from services.scheduler.core.capacity import Capacity
 from services.scheduler.core.demand import STEP_NS, Curve
-from services.scheduler.core.estimates import missing_rows, model_pace, model_rate, rate_spread
+from services.scheduler.core.estimates import model_pace, model_rate, rate_spread
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.records import Job, Outlook
 from services.scheduler.core.state import State
@@ -57,9 +57,8 @@ class Eta:
 
 def work_of(job: Job, limits: Limits) -> Work:
     """The rest of a job that is sealed or about to be."""
-    missing = missing_rows(job)
     weight = limits.weight(job.service_class)
-    tokens = (missing * max(1, job.row_tokens), missing * max(1, job.row_tokens_p90))
+    tokens = (job.missing * max(1, job.row_tokens), job.missing * max(1, job.row_tokens_p90))
     return Work(job.tenant, job.model, job.deadline_ns, *tokens, weight, job.name if job.seal else "")
 
 

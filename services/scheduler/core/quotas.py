@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.scheduler.core.estimates import expected_row_tokens, missing_rows, model_pace
+from services.scheduler.core.estimates import tokens_per_row
 from services.scheduler.core.holdings import DAY_NS
 from services.scheduler.core.records import Job
 from services.scheduler.core.state import State
@@ -77,8 +77,7 @@ def check_seal(state: State, job: Job, quota: Quota, now_ns: int) -> None:
 
 def job_tokens(state: State, job: Job) -> int:
     """Estimated tokens of the job's rows without a result."""
-    row = job.row_tokens or expected_row_tokens(model_pace(state, job.model), job)[0]
-    return missing_rows(job) * row
+    return job.missing * tokens_per_row(state, job)
 
 
 def _exceeded(

@@ -412,6 +412,11 @@ class Job:
         """Number of rows that have a result."""
         return self.tally.rows
 
+    @property
+    def missing(self) -> int:
+        """Number of rows without a result."""
+        return self.end - self.results
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Completion:

@@ -19,7 +19,7 @@ def window_ns(job: Job) -> int:
 def remaining_ns(job: Job, pace: ModelPace) -> int:
     """Engine time of the rows that miss results; 0 while the model's rate is unknown."""
     rate = pace.rate
-    return round((job.end - job.results) * job.row_tokens / rate * SECOND) if rate else 0
+    return round(job.missing * job.row_tokens / rate * SECOND) if rate else 0
 
 
 def latest_start_ns(job: Job, pace: ModelPace, engines: int) -> int:

@@ -63,7 +63,7 @@ def row_counts(job: Job) -> job_pb2.RowCounts:
         failed=job.tally.failed,
         cancelled=job.tally.cancelled,
         expired=job.tally.expired,
-        pending=job.end - job.results - job.leased_rows,
+        pending=job.missing - job.leased_rows,
         leased=job.leased_rows,
     )
 
@@ -119,7 +119,7 @@ def finish_ns(job: Job) -> int | None:
     elapsed, rows = pace.last_ns - pace.first_ns, pace.rows - pace.first_rows
     if not elapsed or not rows:
         elapsed, rows = pace.last_ns - job.start_ns, pace.rows
-    return pace.last_ns + (job.end - job.results) * elapsed // rows
+    return pace.last_ns + job.missing * elapsed // rows
 
 
 def list_jobs(state: State, tenant: str, states: Sequence[JobState], before: str, limit: int) -> list[Job]:
