@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from services.scheduler.core import estimates, paces
 from services.scheduler.core.paces import ModelPace, learn
 from services.scheduler.core.records import Job, Part, Tally, Terms
+from services.scheduler.core.slack import remaining_ns
 from services.scheduler.core.state import State
+from services.scheduler.core.times import SECOND
 from tests.scheduler import builders
 from tests.scheduler.desk import Desk
 from tidemill.v1 import job_pb2
@@ -83,11 +85,12 @@ def test_parts_without_answers_or_time_teach_no_rate() -> None:
 
 
 def test_the_rate_is_known_after_three_commits() -> None:
-    state = State(paces={"tiny": taught(100, 2)})
+    state, estimated = State(paces={"tiny": taught(100, 2)}), replace(job(rows=100), row_tokens=30)
     assert estimates.model_rate(state, "tiny") is None
-    assert estimates.remaining_seconds(state, job()) is None
+    assert remaining_ns(estimated, state.paces["tiny"]) == 0
     state.paces["tiny"] = taught(100, 3)
     assert estimates.model_rate(state, "tiny") == pytest.approx(100)
+    assert remaining_ns(estimated, state.paces["tiny"]) == pytest.approx(30 * SECOND)
 
 
 def test_a_first_guess_comes_from_text_limit_and_model() -> None:
@@ -121,8 +124,8 @@ def test_the_fold_keeps_the_estimates_current() -> None:
         desk.commit(request)
     assert estimates.model_rate(desk.state, "tiny") == pytest.approx(100)
     assert desk.job().row_tokens < 384
-    left = estimates.remaining_seconds(desk.state, desk.job())
-    assert left == pytest.approx(10 * desk.job().row_tokens / 100)
+    left = remaining_ns(desk.job(), desk.state.paces["tiny"])
+    assert left == pytest.approx(10 * desk.job().row_tokens / 100 * SECOND)
     assert desk.replayed().paces == desk.state.paces
 
 

@@ -80,12 +80,6 @@ def tokens_per_row(state: State, job: Job) -> int:
     return job.row_tokens or expected_row_tokens(model_pace(state, job.model), job)[0]
 
 
-def remaining_seconds(state: State, job: Job) -> float | None:
-    """Engine-seconds of the rows that miss results, at the 50th percentile; None while the model's rate is unknown."""
-    rate = model_rate(state, job.model)
-    return None if rate is None else job.missing * tokens_per_row(state, job) / rate
-
-
 def rate_spread(pace: ModelPace) -> float:
     """Factor from the median to the 90th percentile of the time that a long run of tokens takes.
 
