@@ -28,7 +28,7 @@ TIGHT_NS = SECOND
 _AT_ONCE = frozenset({"job_sealed", "job_updated", "job_resumed", "job_paused", "job_escalated"})
 
 
-def capacity_of(workers: Workers, now: float) -> Capacity:
+def capacity_of(workers: Workers, now: float, default_load_seconds: float) -> Capacity:
     """What the live workers report, summed up."""
     live = workers.live(now)
     by_model: dict[str, int] = {}
@@ -41,7 +41,7 @@ def capacity_of(workers: Workers, now: float) -> Capacity:
             loads[name] = max(loads.get(name, 0.0), report.load_seconds)
             digests.setdefault(name, set()).add(report.digest)
     agreed = {name: next(iter(found)) for name, found in digests.items() if len(found) == 1}
-    return Capacity(len(live), by_model, loaded, loads, agreed)
+    return Capacity(len(live), by_model, loaded, loads, agreed, default_load_seconds)
 
 
 def _count(worker: Worker, by_model: dict[str, int], loaded: dict[str, int]) -> None:
@@ -65,7 +65,8 @@ class Outlooks:
 
     def backlog(self, state: State, now_ns: int) -> Backlog:
         """The demand and the capacity now."""
-        return Backlog(state, capacity_of(self._workers, self._clock.monotonic()), self._limits, now_ns)
+        capacity = capacity_of(self._workers, self._clock.monotonic(), self._limits.load_seconds)
+        return Backlog(state, capacity, self._limits, now_ns)
 
     def tight_until(self, state: State, now_ns: int) -> int:
         """The last deadline without room before it, as it was at most a second ago."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.scheduler.outlooks import capacity_of
 from services.scheduler.workers import Workers
 from tests.scheduler import builders
 from tests.scheduler.refusals import refusal
@@ -82,3 +83,13 @@ def test_an_offer_says_what_loading_took_and_who_shares_the_work():
     assert workers.offer(worker, 10_000).engines == {"x": 0, "y": 0}
     cold.load_seconds = -1
     assert refusal(workers.report, "a", [cold], 0).reason is Reason.INVALID_ARGUMENT
+
+
+def test_a_load_that_nobody_measured_is_taken_as_set():
+    workers = Workers(15)
+    workers.report("a", [builders.report("x", COLD)], 0)
+    assert capacity_of(workers, 1, 42.0).load_time("x") == 42.0
+    loaded = builders.report("x", COLD)
+    loaded.load_seconds = 7.0
+    workers.report("a", [loaded], 0)
+    assert capacity_of(workers, 1, 42.0).load_time("x") == 7.0

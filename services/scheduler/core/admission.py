@@ -5,6 +5,7 @@ into the time until then, at the 90th percentile, with model loads and a headroo
 nobody knows yet is taken without a promise about its end.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from services.scheduler.core.demand import STEP_NS
@@ -14,6 +15,9 @@ from services.scheduler.core.records import Job
 from services.scheduler.core.times import SECOND, from_timestamp, to_timestamp
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
+
+Due = list[tuple[int, float]]
+"""(time from now in ns, engine-seconds due by then), rising."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +93,21 @@ def judge(backlog: Backlog, work: Work) -> Verdict:
     eta = backlog.eta(work)
     if eta is None:
         return Verdict(True, 0, None)
-    earliest = max(_earliest(backlog, work, None), _earliest(backlog, work, work.model), _alone(backlog, work))
+    own = _tokens_seconds(backlog, work)
+    everything, same_model = _due(backlog, work)
+    earliest = max(
+        _earliest(backlog, own, everything, _usable(backlog, None)),
+        _earliest(backlog, own, same_model, _usable(backlog, work.model)),
+        _alone(backlog, work, own),
+    )
     return Verdict(earliest <= work.deadline_ns, earliest, eta)
 
 
-def _alone(backlog: Backlog, work: Work) -> int:
+def _alone(backlog: Backlog, work: Work, own: float) -> int:
     """No deadline is earlier than what the job takes with all engines to itself."""
-    limits, capacity = backlog.limits, backlog.capacity
-    own = _tokens_seconds(backlog, work)
-    width = min(capacity.by_model[work.model], limits.max_leases_per_job, max(1.0, own / limits.chunk_seconds))
-    load = 0.0 if capacity.loaded.get(work.model) else capacity.load_time(work.model)
-    return backlog.now_ns + int(min(load + own / width / (1 - limits.admission_headroom), FAR_SECONDS) * SECOND)
+    usable = backlog.width(work.model, own) * (1 - backlog.limits.admission_headroom)
+    seconds = backlog.capacity.first_load(work.model) + own / usable
+    return backlog.now_ns + int(min(seconds, FAR_SECONDS) * SECOND)
 
 
 def _tokens_seconds(backlog: Backlog, work: Work) -> float:
@@ -108,11 +116,9 @@ def _tokens_seconds(backlog: Backlog, work: Work) -> float:
     return work.tokens_p90 / Rates(backlog.state).rate(work.model) * spread
 
 
-def _earliest(backlog: Backlog, work: Work, model: str | None) -> int:
-    """The earliest deadline at which the work fits in among the firm claims (of one model, or of all)."""
-    own = _tokens_seconds(backlog, work)
-    due = _due(backlog, work, model)
-    pace = SECOND / _usable(backlog, model)
+def _earliest(backlog: Backlog, own: float, due: Due, usable: float) -> int:
+    """The earliest deadline at which `own` engine-seconds fit in among those that are due, `usable` a second."""
+    pace = SECOND / usable
     first, before = 0, 0.0
     for place, (time, seconds) in enumerate(due):
         # Claims of this step and later ones have to wait for the new work, too, if that goes before them.
@@ -126,21 +132,23 @@ def _earliest(backlog: Backlog, work: Work, model: str | None) -> int:
     return backlog.now_ns + max(earliest, int(min((before + own) * pace, FAR_SECONDS * SECOND)))
 
 
-def _due(backlog: Backlog, work: Work, model: str | None) -> list[tuple[int, float]]:
-    """(time from now in ns, firm engine-seconds of others due by then) of the steps to come."""
+def _due(backlog: Backlog, work: Work) -> tuple[Due, Due]:
+    """The firm work of others by the steps to come: of all models, and of the work's own."""
     curve = backlog.state.demand.firm
     rates = Rates(backlog.state)
-    cost = {name: 1 / rates.rate(name) for name in curve.models if model in (None, name)}
     own = backlog.state.demand.claims.get(work.job)
-    due: list[tuple[int, float]] = []
-    total = 0.0
+    everything, same_model = Due(), Due()
+    total = same = 0.0
     for step in curve.steps_from(backlog.now_ns // STEP_NS + 1):
-        for name, tokens in curve.p90[step].items():
-            total += tokens * cost.get(name, 0.0)
+        tokens = Counter(curve.p90[step])
         if own is not None and own.firm and own.step == step:
-            total -= own.tokens.p90 * cost.get(own.model, 0.0)
-        due.append((step * STEP_NS - backlog.now_ns, total))
-    return due
+            tokens[own.model] -= own.tokens.p90
+        total += sum(count / rates.rate(name) for name, count in tokens.items())
+        same += tokens.get(work.model, 0) / rates.rate(work.model)
+        time = step * STEP_NS - backlog.now_ns
+        everything.append((time, total))
+        same_model.append((time, same))
+    return everything, same_model
 
 
 def _usable(backlog: Backlog, model: str | None) -> float:

@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-DEFAULT_LOAD_SECONDS = 60.0
-"""Time to load a model that no worker has loaded yet."""
-
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -16,6 +13,7 @@ class Capacity:
         by_model: live workers that offer the model and did not fail to load it.
         loaded: those that have it in memory.
         load_seconds: measured time of its last load.
+        default_load_seconds: the same of a model that no worker has loaded yet.
         digests: SHA-256 (hex) of its weights where all workers agree; absent where they do not, or do not know.
     """
 
@@ -24,7 +22,12 @@ class Capacity:
     loaded: Mapping[str, int] = field(default_factory=dict[str, int])
     load_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     digests: Mapping[str, str] = field(default_factory=dict[str, str])
+    default_load_seconds: float = 60.0
 
     def load_time(self, model: str) -> float:
         """Seconds to load the model."""
-        return self.load_seconds.get(model) or DEFAULT_LOAD_SECONDS
+        return self.load_seconds.get(model) or self.default_load_seconds
+
+    def first_load(self, model: str) -> float:
+        """Seconds until the model is loaded somewhere; 0 where it is."""
+        return 0.0 if self.loaded.get(model) else self.load_time(model)

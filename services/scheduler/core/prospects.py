@@ -75,23 +75,28 @@ class Backlog:
     def eta(self, work: Work) -> Eta | None:
         """The end of `work`; None while no worker offers its model or the model's rate is unknown."""
         rate = model_rate(self.state, work.model)
-        engines = self.capacity.by_model.get(work.model, 0)
-        if rate is None or not engines:
+        if rate is None or not self.capacity.by_model.get(work.model):
             return None
         own50, own90 = work.tokens_p50 / rate, work.tokens_p90 / rate
         spread = rate_spread(model_pace(self.state, work.model))
-        start, p50 = self._finish(work, own50, engines)
-        _, late = self._finish(work, own90, engines)
+        start, p50 = self._finish(work, own50)
+        _, late = self._finish(work, own90)
         p90 = late * spread
         return Eta(self._at(start), self._at(p50), self._at(max(p50, p90)), own50)
 
     def _at(self, seconds: float) -> int:
         return self.now_ns + int(min(seconds, FAR_SECONDS) * SECOND)
 
-    def _finish(self, work: Work, own: float, engines: int) -> tuple[float, float]:
+    def width(self, model: str, seconds: float) -> float:
+        """How many engines at a time a job of so many engine-seconds may have: at most as many as it has chunks."""
+        chunks = max(1.0, seconds / self.limits.chunk_seconds)
+        return min(self.capacity.by_model[model], chunks, self.limits.max_leases_per_job)
+
+    def _finish(self, work: Work, own: float) -> tuple[float, float]:
         """(seconds to its start, seconds to its end) of work that takes `own` engine-seconds."""
-        load = 0.0 if self.capacity.loaded.get(work.model) else self.capacity.load_time(work.model)
-        width = min(engines, max(1.0, own / self.limits.chunk_seconds), self.limits.max_leases_per_job)
+        engines = self.capacity.by_model[work.model]
+        load = self.capacity.first_load(work.model)
+        width = self.width(work.model, own)
         alone = load + own / width
         counted = own if work.job in self.state.demand.claims else 0.0
         total = max(0.0, self._seconds("", None) - counted)

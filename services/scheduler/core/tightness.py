@@ -24,7 +24,7 @@ def tight_until_ns(backlog: Backlog) -> int:
         return 0
     rates = Rates(backlog.state)
     cost = {model: 1 / rates.rate(model) / engines for model in curve.models}
-    load = max(0.0 if backlog.capacity.loaded.get(model) else backlog.capacity.load_time(model) for model in cost)
+    load = max(backlog.capacity.first_load(model) for model in cost)
     reserve_ns = (RESERVED_CHUNKS * backlog.limits.chunk_seconds + load) * SECOND
     tight, due_ns = 0, 0.0
     for step in curve.steps_from(backlog.now_ns // STEP_NS):
