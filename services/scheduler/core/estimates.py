@@ -14,6 +14,9 @@ DEFAULT_PROMPT_TOKENS = 256
 DEFAULT_OUTPUT_TOKENS = 128
 """A row of which nothing is known."""
 
+GUESSED_RATE = 1000.0
+"""Tokens a second where nothing has been measured at all: a small model on one small GPU."""
+
 PRIOR_ROWS = 20.0
 """The first guess weighs as much as so many rows."""
 

@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from services.scheduler.core.capacity import Capacity
 from services.scheduler.core.demand import STEP_NS, Curve
-from services.scheduler.core.estimates import model_pace, model_rate, rate_spread
+from services.scheduler.core.estimates import GUESSED_RATE, model_pace, model_rate, rate_spread
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.records import Job, Outlook
 from services.scheduler.core.state import State
@@ -150,10 +150,6 @@ class Rates:
     def _mean(self) -> float:
         known = [rate for model in self._state.paces if (rate := model_rate(self._state, model))]
         return sum(known) / len(known) if known else GUESSED_RATE
-
-
-GUESSED_RATE = 1000.0
-"""Tokens a second where nothing has been measured at all: a small model on one small GPU."""
 
 
 def outlook(backlog: Backlog, job: Job) -> Outlook:

@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 
 from services.scheduler.core.eligible import job_open, tenant_open
-from services.scheduler.core.estimates import model_rate
+from services.scheduler.core.estimates import GUESSED_RATE, model_rate
 from services.scheduler.core.indices import ReadyKey
 from services.scheduler.core.offers import Ask
 from services.scheduler.core.urgency import slack_ns
 
 FEASIBLE_LOOKS = 16
 """Jobs of a tenant that one choice tries in search of one that can still hold its deadline."""
-
-DEFAULT_RATE = 1000.0
-"""Tokens per second of a model of which nothing is known; only compares what tenants are owed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,7 +70,7 @@ def _owed_more(ask: Ask, here: Turn, there: Turn) -> bool:
 
     Each worker that serves the model already raises the bar: they are paying the debt.
     """
-    rate = model_rate(ask.state, there.model) or DEFAULT_RATE
+    rate = model_rate(ask.state, there.model) or GUESSED_RATE
     owed_seconds = (here.tokens - there.tokens) * ask.limits.standard_weight / rate
     serving = ask.state.in_flight.by_model.get(there.model, 0)
     loads = ask.load_seconds(there.model) / ask.limits.load_seconds
