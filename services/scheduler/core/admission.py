@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from services.scheduler.core.demand import STEP_NS
-from services.scheduler.core.estimates import expected_row_tokens, model_pace, rate_spread
+from services.scheduler.core.estimates import expected_row_tokens, rate_spread
 from services.scheduler.core.prospects import FAR_SECONDS, Backlog, Eta, Rates, Work, work_of
 from services.scheduler.core.records import Job
 from services.scheduler.core.times import SECOND, from_timestamp, to_timestamp
@@ -84,7 +84,7 @@ def prepared(backlog: Backlog, job: Job) -> Work:
     """A job as admission sees it: a receiving one has no estimate of its own yet."""
     if job.row_tokens:
         return work_of(job, backlog.limits)
-    p50, p90 = expected_row_tokens(model_pace(backlog.state, job.model), job)
+    p50, p90 = expected_row_tokens(backlog.state.pace(job.model), job)
     return work_of(replace(job, row_tokens=p50, row_tokens_p90=p90), backlog.limits)
 
 
@@ -112,7 +112,7 @@ def _alone(backlog: Backlog, work: Work, own: float) -> int:
 
 def _tokens_seconds(backlog: Backlog, work: Work) -> float:
     """Engine-seconds of the work at the 90th percentile."""
-    spread = rate_spread(model_pace(backlog.state, work.model))
+    spread = rate_spread(backlog.state.pace(work.model))
     return work.tokens_p90 / Rates(backlog.state).rate(work.model) * spread
 
 

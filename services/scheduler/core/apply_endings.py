@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from services.scheduler.core.backoff import backoff_ns
 from services.scheduler.core.chunks import remainder_pieces
-from services.scheduler.core.estimates import model_pace
 from services.scheduler.core.paces import score
 from services.scheduler.core.records import Chunk, Cleanup, Ending, Job, Lease, LeaseKind
 from services.scheduler.core.state import Closing, State
@@ -113,7 +112,7 @@ def job_finished(state: State, event: ledger_pb2.LedgerEvent) -> None:
     job = state.jobs[finished.job]
     ending = job.expect_ending()
     if finished.state == job_pb2.JOB_STATE_SUCCEEDED:
-        state.paces[job.model] = score(model_pace(state, job.model), job, state.time_ns)
+        state.paces[job.model] = score(state.pace(job.model), job, state.time_ns)
     _take_back_closing(state, job.name, ending)
     state.put(
         replace(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from services.scheduler.core.codec import part_of
-from services.scheduler.core.estimates import expected_row_tokens, model_pace
+from services.scheduler.core.estimates import expected_row_tokens
 from services.scheduler.core.fairness import PRICE_UNIT
 from services.scheduler.core.paces import learn
 from services.scheduler.core.records import UNCOUNTED, Chunk, EqualAnswers, Job, Lease, LeaseKind, Pace, Part
@@ -70,7 +70,7 @@ def part_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
     lease = state.leases[part.fence]
     _settle(state, job, part, lease)
     _mark_done(state, job, part, lease)
-    pace = state.paces[job.model] = learn(model_pace(state, job.model), job, part, committed.busy_seconds)
+    pace = state.paces[job.model] = learn(state.pace(job.model), job, part, committed.busy_seconds)
     state.spending.add(job.tenant, part.tally.prompt_tokens + part.tally.output_tokens, state.time_ns)
     job = changed(job, tally=job.tally + part.tally)
     row_tokens, row_tokens_p90 = expected_row_tokens(pace, job)

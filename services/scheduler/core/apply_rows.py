@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from services.scheduler.core.apply_sla import promised
-from services.scheduler.core.estimates import expected_row_tokens, model_pace
+from services.scheduler.core.estimates import expected_row_tokens
 from services.scheduler.core.records import Job, Outlook, Seal, Segment, Terms
 from services.scheduler.core.state import State
 from services.scheduler.core.times import from_timestamp
@@ -77,7 +77,7 @@ def job_sealed(state: State, event: ledger_pb2.LedgerEvent) -> None:
         time_ns=state.time_ns,
     )
     job = replace(state.jobs[sealed.job], state=job_pb2.JOB_STATE_QUEUED, seal=seal, revision=event.sequence)
-    row_tokens, row_tokens_p90 = expected_row_tokens(model_pace(state, job.model), job)
+    row_tokens, row_tokens_p90 = expected_row_tokens(state.pace(job.model), job)
     job = replace(
         job,
         row_tokens=row_tokens,

@@ -27,17 +27,9 @@ Z90 = 1.2816
 """90th percentile of the normal distribution."""
 
 
-def model_pace(state: State, model: str) -> ModelPace:
-    """What commits taught about the model; nothing yet where it is new."""
-    return state.paces.get(model, _UNKNOWN)
-
-
-_UNKNOWN = ModelPace()
-
-
 def model_rate(state: State, model: str) -> float | None:
     """Tokens per second of busy engine; None until three commits."""
-    return model_pace(state, model).rate
+    return state.pace(model).rate
 
 
 def expected_row_tokens(pace: ModelPace, job: Job) -> tuple[int, int]:
@@ -80,7 +72,7 @@ def _shrunk(guess: float, total: int, rows: int) -> float:
 
 def tokens_per_row(state: State, job: Job) -> int:
     """Expected tokens, prompt and output, of a row of the job that has no result."""
-    return job.row_tokens or expected_row_tokens(model_pace(state, job.model), job)[0]
+    return job.row_tokens or expected_row_tokens(state.pace(job.model), job)[0]
 
 
 def rate_spread(pace: ModelPace) -> float:

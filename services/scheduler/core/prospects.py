@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from services.scheduler.core.capacity import Capacity
 from services.scheduler.core.demand import STEP_NS, Curve
-from services.scheduler.core.estimates import GUESSED_RATE, model_pace, model_rate, rate_spread
+from services.scheduler.core.estimates import GUESSED_RATE, model_rate, rate_spread
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.records import Job, Outlook
 from services.scheduler.core.state import State
@@ -78,7 +78,7 @@ class Backlog:
         if rate is None or not self.capacity.by_model.get(work.model):
             return None
         own50, own90 = work.tokens_p50 / rate, work.tokens_p90 / rate
-        spread = rate_spread(model_pace(self.state, work.model))
+        spread = rate_spread(self.state.pace(work.model))
         start, p50 = self._finish(work, own50)
         _, late = self._finish(work, own90)
         p90 = late * spread

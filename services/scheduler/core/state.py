@@ -112,6 +112,10 @@ class State:
         """Fence of the lease that the event gives out."""
         return event.sequence + self.fence_base
 
+    def pace(self, model: str) -> ModelPace:
+        """What commits taught about the model; nothing yet where it is new."""
+        return self.paces.get(model, _UNKNOWN)
+
     def put(self, job: Job) -> None:
         """Store `job` in place of its predecessor and bring the indices by state up to date."""
         before = self.jobs.get(job.name)
@@ -127,7 +131,7 @@ class State:
 
     def _index_work(self, job: Job) -> None:
         if self._leasable(job):
-            start = latest_start_ns(job, self.paces.get(job.model, _UNKNOWN), len(self.busy))
+            start = latest_start_ns(job, self.pace(job.model), len(self.busy))
             self.ready.set(job, start, window_ns(job))
         else:
             self.ready.remove(job)

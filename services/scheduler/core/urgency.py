@@ -1,7 +1,6 @@
 """The urgent tier: jobs that are short of slack, and can still be saved."""
 
 from services.scheduler.core.eligible import job_cap, job_open, tenant_open
-from services.scheduler.core.estimates import model_pace
 from services.scheduler.core.offers import Ask
 from services.scheduler.core.records import Job
 from services.scheduler.core.slack import parallelism, remaining_ns, window_ns
@@ -16,7 +15,7 @@ LATE_LOOKS = 10
 
 def slack_ns(ask: Ask, job: Job) -> int:
     """Time that the job can still wait when this worker and its like do the rest; negative once it is doomed."""
-    remaining = remaining_ns(job, model_pace(ask.state, job.model))
+    remaining = remaining_ns(job, ask.state.pace(job.model))
     chunk_ns = round(ask.limits.chunk_seconds * SECOND)
     shared = parallelism(remaining, chunk_ns, ask.engines(job.model), job_cap(job, ask.limits))
     load_ns = round(ask.load_seconds(job.model) * SECOND)

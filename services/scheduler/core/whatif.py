@@ -4,7 +4,6 @@ from services.scheduler.core.admission import Verdict, judge
 from services.scheduler.core.checks import require, require_text
 from services.scheduler.core.estimates import (
     DEFAULT_PROMPT_TOKENS,
-    model_pace,
     output_guess,
     row_tokens,
 )
@@ -29,7 +28,7 @@ def imagined(backlog: Backlog, request: scheduler_service_pb2.EstimateJobRequest
     require(1 <= request.row_count <= MAX_ROWS, "row_count", f"must be 1 to {MAX_ROWS}")
     for field in ("prompt_tokens_per_row", "output_tokens_per_row"):
         require(0 <= getattr(request, field) <= MAX_TOKENS, field, f"must be 0 to {MAX_TOKENS}")
-    pace = model_pace(backlog.state, spec.model)
+    pace = backlog.state.pace(spec.model)
     prompt = request.prompt_tokens_per_row or DEFAULT_PROMPT_TOKENS
     output = request.output_tokens_per_row or output_guess(pace, min(spec.sampling.max_tokens, MAX_TOKENS))
     # A length that the caller gives is taken as known.
@@ -56,7 +55,7 @@ def estimate(backlog: Backlog, work: Work, rows: int) -> job_service_pb2.Estimat
 
 
 def _basis(backlog: Backlog, work: Work, verdict: Verdict, rows: int) -> str:
-    pace = model_pace(backlog.state, work.model)
+    pace = backlog.state.pace(work.model)
     engines = backlog.capacity.by_model.get(work.model, 0)
     tokens = f"{rows} rows of about {work.tokens_p50 // max(1, rows)} tokens"
     if not engines:
