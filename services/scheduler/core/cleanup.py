@@ -5,7 +5,7 @@ the lowest priority and few at a time.
 """
 
 from services.scheduler.core.checks import find_job, state_name
-from services.scheduler.core.endings import stale_fence
+from services.scheduler.core.endings import MAX_MESSAGE_CHARS, stale_fence
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.records import Lease, LeaseKind, Requeue
 from services.scheduler.core.state import State
@@ -17,8 +17,6 @@ Events = list[ledger_pb2.LedgerEvent]
 
 DELETED_NS = 24 * 3600 * SECOND
 """Data of a deleted job is kept so long."""
-
-MAX_MESSAGE_CHARS = 2000
 
 
 def delete_job(state: State, name: str, now_ns: int) -> Events:
@@ -56,9 +54,14 @@ def lease_cleanup(state: State, worker_id: str, limits: Limits, now_ns: int) -> 
     if name is None:
         return []
     cleanup = state.cleanups[name]
-    kind = ledger_pb2.CLEANUP_KIND_PURGE if cleanup.purge_ns else ledger_pb2.CLEANUP_KIND_ORPHANS
+    kind = cleanup_kind(purge=cleanup.purge_ns > 0)
     leased = ledger_pb2.CleanupLeased(job=name, kind=kind, worker_id=worker_id, attempt=cleanup.failures + 1)
     return [ledger_pb2.LedgerEvent(cleanup_leased=leased)]
+
+
+def cleanup_kind(*, purge: bool) -> "ledger_pb2.CleanupKind.ValueType":
+    """What a task removes: the job's whole folder, or only the files that the ledger does not name."""
+    return ledger_pb2.CLEANUP_KIND_PURGE if purge else ledger_pb2.CLEANUP_KIND_ORPHANS
 
 
 def cleanup_undone(lease: Lease, requeue: Requeue) -> Events:
@@ -78,8 +81,7 @@ def finish_cleanup(state: State, name: str, fence: int, files: int) -> Events:
     lease = state.leases.get(fence)
     if lease is None or lease.job != name or lease.kind is not LeaseKind.CLEANUP:
         raise stale_fence(name, fence)
-    kind = ledger_pb2.CLEANUP_KIND_PURGE if lease.purge else ledger_pb2.CLEANUP_KIND_ORPHANS
-    finished = ledger_pb2.CleanupFinished(job=name, fence=fence, kind=kind, files=files)
+    finished = ledger_pb2.CleanupFinished(job=name, fence=fence, kind=cleanup_kind(purge=lease.purge), files=files)
     return [ledger_pb2.LedgerEvent(cleanup_finished=finished)]
 
 

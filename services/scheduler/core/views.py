@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from heapq import merge
 from itertools import islice
 
+from services.scheduler.core.cleanup import cleanup_kind
 from services.scheduler.core.codec import segment_message
 from services.scheduler.core.records import Job, JobState, Lease, LeaseKind, Part, Segment
 from services.scheduler.core.state import State
 from services.scheduler.core.times import to_timestamp
 from tidemill import rowset
-from tidemill.internal.v1 import ledger_pb2, records_pb2, scheduler_service_pb2
+from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
 from tidemill.names import parse_job
 from tidemill.v1 import job_pb2
 
@@ -169,7 +170,7 @@ def lease_message(state: State, lease: Lease, ttl_seconds: float) -> scheduler_s
     if lease.kind is LeaseKind.CHUNK:
         _describe_chunk(state, message, lease)
     elif lease.kind is LeaseKind.CLEANUP:
-        message.cleanup = ledger_pb2.CLEANUP_KIND_PURGE if lease.purge else ledger_pb2.CLEANUP_KIND_ORPHANS
+        message.cleanup = cleanup_kind(purge=lease.purge)
     else:
         _describe_closing(state, message, state.jobs[lease.job])
     return message
