@@ -25,7 +25,7 @@ from services.scheduler.core import (
     writers,
 )
 from services.scheduler.core.limits import Limits
-from services.scheduler.core.records import Chunk, Job, Requeue
+from services.scheduler.core.records import Chunk, Job, ModelFlags, Requeue
 from services.scheduler.core.state import State
 from services.scheduler.ledger import MemoryLedger
 from tidemill.internal.v1 import ledger_pb2
@@ -268,7 +268,7 @@ def a_failure_counts_as_a_death() -> Patches:
 
 @fault
 def a_drained_model_gets_leases() -> Patches:
-    return [patch.object(eligible, "is_drained", lambda *_: False)]
+    return [patch.object(eligible, "flags", lambda *_: ModelFlags())]
 
 
 @fault

@@ -3,14 +3,15 @@
 from services.scheduler.core.chunks import chunk_budget, next_chunk_rows
 from services.scheduler.core.estimates import model_rate, tokens_per_row
 from services.scheduler.core.limits import Limits
+from services.scheduler.core.models import flags
 from services.scheduler.core.offers import Ask, Work
-from services.scheduler.core.records import Chunk, Job, LeaseKind
+from services.scheduler.core.records import Job, LeaseKind
 from services.scheduler.core.state import State
 from tidemill.v1 import model_service_pb2
 
 
 def open_models(ask: Ask) -> list[str]:
-    """The worker's models that have work, did not fail, are not drained and stand below their cap."""
+    """The worker's models that have work, did not fail, are not drained (I11) and stand below their cap."""
     by_model, limits = ask.state.in_flight.by_model, ask.limits
     return [
         model
@@ -18,14 +19,8 @@ def open_models(ask: Ask) -> list[str]:
         if ask.state.accounts.order(model)
         and model_state != model_service_pb2.MODEL_STATE_FAILED
         and by_model.get(model, 0) < limits.max_leases_per_model
-        and not is_drained(ask.state, model)
+        and not flags(ask.state, model).drained
     ]
-
-
-def is_drained(state: State, model: str) -> bool:
-    """Whether an operator drained the model (I11)."""
-    flags = state.models.get(model)
-    return flags is not None and flags.drained
 
 
 def full(state: State, limits: Limits) -> bool:
@@ -44,27 +39,15 @@ def job_cap(job: Job, limits: Limits) -> int:
 
 
 def job_open(ask: Ask, job: Job) -> bool:
-    """Whether a ready job stands below its cap and has a chunk whose time has come."""
-    if ask.state.in_flight.by_job.get(job.name, 0) >= job_cap(job, ask.limits):
-        return False
-    return job.next_cut < job.end or due_chunk(ask, job.name) is not None
-
-
-def due_chunk(ask: Ask, job: str) -> Chunk | None:
-    """The lowest returned chunk of the job that may be leased now."""
-    chunks = ask.state.chunks.get(job, {})
-    now_ns = max(ask.now_ns, ask.state.time_ns)
-    for start in ask.state.waiting.get(job, ()):
-        if chunks[start].ready_at_ns <= now_ns:
-            return chunks[start]
-    return None
+    """Whether a ready job, which has a chunk whose time has come, stands below its cap."""
+    return ask.state.in_flight.by_job.get(job.name, 0) < job_cap(job, ask.limits)
 
 
 def cut(ask: Ask, name: str) -> Work:
     """The chunk that an open job yields: one that came back, lowest first, else a fresh one."""
-    chunk = due_chunk(ask, name)
-    if chunk is not None:
-        return Work(LeaseKind.CHUNK, name, chunk.failures + 1, chunk.start, chunk.rows)
+    if waiting := ask.state.waiting.get(name):
+        chunk = ask.state.chunks[name][waiting[0]]
+        return Work(LeaseKind.CHUNK, name, chunk.start, chunk.rows)
     job = ask.state.jobs[name]
     budget = chunk_budget(ask.limits, model_rate(ask.state, job.model), tokens_per_row(ask.state, job))
-    return Work(LeaseKind.CHUNK, name, 1, job.next_cut, next_chunk_rows(job.next_cut, job.end, budget))
+    return Work(LeaseKind.CHUNK, name, job.next_cut, next_chunk_rows(job.next_cut, job.end, budget))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import ceil
 
-from services.scheduler.core.eligible import due_chunk, full, is_drained, job_cap
+from services.scheduler.core.eligible import full, job_cap
+from services.scheduler.core.models import flags
 from services.scheduler.core.offers import Ask, Offer
 from services.scheduler.core.prospects import Backlog
 from services.scheduler.core.records import Job
@@ -109,7 +110,7 @@ def _no_worker(scene: Scene) -> Reason | None:
 
 
 def _drained(scene: Scene) -> Reason | None:
-    if not is_drained(scene.backlog.state, scene.job.model):
+    if not flags(scene.backlog.state, scene.job.model).drained:
         return None
     return Reason(
         Cause.WAIT_CAUSE_MODEL_DRAINED, f"model {scene.job.model} is drained", ["undrain the model (an operator's key)"]
@@ -134,7 +135,7 @@ def _caps(scene: Scene) -> Reason | None:
 
 def _backoff(scene: Scene) -> Reason | None:
     job, ask = scene.job, scene.ask
-    if job.next_cut < job.end or due_chunk(ask, job.name) is not None:
+    if job.next_cut < job.end or job.name in ask.state.waiting:
         return None
     chunks = ask.state.chunks.get(job.name, {})
     times = [chunk.ready_at_ns for chunk in chunks.values() if not chunk.fence]

@@ -6,8 +6,8 @@ from services.scheduler.core.endings import stale_fence
 from services.scheduler.core.estimates import tokens_per_row
 from services.scheduler.core.fairness import priced
 from services.scheduler.core.limits import Limits
-from services.scheduler.core.policy import TIERED, Offer, Policy
-from services.scheduler.core.records import LeaseKind, Requeue
+from services.scheduler.core.policy import TIERED, Offer, Policy, Work
+from services.scheduler.core.records import Chunk, LeaseKind, Requeue
 from services.scheduler.core.requeues import EXPIRED, TAKEN_BACK, requeue_lease
 from services.scheduler.core.state import State
 from services.scheduler.core.times import SECOND
@@ -29,32 +29,27 @@ def lease_next(state: State, offer: Offer, limits: Limits, now_ns: int, policy: 
     if work is None:
         return lease_cleanup(state, offer.worker_id, limits, now_ns)
     if work.kind is LeaseKind.FINALISE:
-        closing = ledger_pb2.FinaliseLeased(job=work.job, worker_id=offer.worker_id, attempt=work.attempt)
+        attempt = state.jobs[work.job].expect_ending().failures + 1
+        closing = ledger_pb2.FinaliseLeased(job=work.job, worker_id=offer.worker_id, attempt=attempt)
         return [ledger_pb2.LedgerEvent(finalise_leased=closing)]
-    leased = ledger_pb2.ChunkLeased(
+    return [ledger_pb2.LedgerEvent(chunk_leased=_chunk_leased(state, work, offer.worker_id, limits))]
+
+
+def _chunk_leased(state: State, work: Work, worker_id: str, limits: Limits) -> ledger_pb2.ChunkLeased:
+    """The lease of a returned or a fresh chunk: its rows without a result, at the class that the job has now."""
+    job = state.jobs[work.job]
+    chunk = state.chunks.get(work.job, {}).get(work.chunk_start) or Chunk(work.chunk_start, work.chunk_rows)
+    price = limits.price(job.service_class)
+    return ledger_pb2.ChunkLeased(
         job=work.job,
-        chunk_start=work.chunk_start,
-        chunk_rows=work.chunk_rows,
-        worker_id=offer.worker_id,
+        chunk_start=chunk.start,
+        chunk_rows=chunk.rows,
+        worker_id=worker_id,
+        attempt=chunk.attempt,
+        alone=chunk.suspect,
+        price=price,
+        charged_tokens=priced(chunk.missing * tokens_per_row(state, job), price),
     )
-    _describe_history(state, leased)
-    _charge(state, leased, limits)
-    return [ledger_pb2.LedgerEvent(chunk_leased=leased)]
-
-
-def _charge(state: State, leased: ledger_pb2.ChunkLeased, limits: Limits) -> None:
-    """Price the rows without a result, at the class that the job has now."""
-    job = state.jobs[leased.job]
-    chunk = state.chunks.get(leased.job, {}).get(leased.chunk_start)
-    rows = chunk.missing if chunk else leased.chunk_rows
-    leased.price = limits.price(job.service_class)
-    leased.charged_tokens = priced(rows * tokens_per_row(state, job), leased.price)
-
-
-def _describe_history(state: State, leased: ledger_pb2.ChunkLeased) -> None:
-    known = state.chunks.get(leased.job, {}).get(leased.chunk_start)
-    leased.attempt = known.attempt if known else 1
-    leased.alone = known.suspect if known else False
 
 
 def release_lease(state: State, job: str, fence: int, requeue: Requeue, limits: Limits) -> Events:

@@ -47,7 +47,6 @@ class Work:
 
     kind: LeaseKind
     job: str
-    attempt: int
     chunk_start: int = 0
     chunk_rows: int = 0
 

@@ -45,5 +45,4 @@ def closing_task(state: State, now_ns: int) -> Work | None:
     # The ledger's time may be ahead of a wall clock that was set back.
     if not state.closing or state.closing[0][0] > max(now_ns, state.time_ns):
         return None
-    job = state.closing[0][2]
-    return Work(LeaseKind.FINALISE, job, state.jobs[job].expect_ending().failures + 1)
+    return Work(LeaseKind.FINALISE, state.closing[0][2])
