@@ -10,16 +10,11 @@ from typing import Any
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.scheduler.caller import DEADLINE
 from tests.scheduler.redis_server import RedisServer
 from tests.scheduler.scheduler_process import SchedulerProcess
-from tidemill.channel import call, open_channel
-from tidemill.errors import TidemillError
-from tidemill.internal.v1 import scheduler_service_pb2_grpc
-from tidemill.leaders import SCHEDULER, open_leader_channel
-from tidemill.status import STATUS_OF
-
-DEADLINE = 60.0
-"""Longest wait for a takeover here, in seconds: the machine may be busy. What it took is printed."""
+from tidemill.channel import open_channel
+from tidemill.leaders import SCHEDULER
 
 
 class Cluster:
@@ -89,40 +84,3 @@ async def running(folder: Path, count: int = 2, **settings: object) -> AsyncGene
         yield cluster
     finally:
         await cluster.close()
-
-
-class Caller:
-    """Calls the scheduler at one address, or whichever leads; with `patience`, until it answers."""
-
-    def __init__(self, addresses: str) -> None:
-        self.channel = open_leader_channel(addresses)
-        self.stub: Any = scheduler_service_pb2_grpc.SchedulerServiceStub(self.channel)
-
-    async def __aenter__(self) -> "Caller":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.channel.close(None)
-
-    async def once(self, method: str, request: Any, seconds: float = 10) -> Any:
-        """One attempt."""
-        return await call(getattr(self.stub, method), request, timeout=seconds)
-
-    async def call(self, method: str, request: Any, patience: float = DEADLINE) -> Any:
-        """Repeat while nobody answers."""
-        end = time.monotonic() + patience
-        while True:
-            try:
-                return await self.once(method, request)
-            except TidemillError as error:
-                if not passes(error) or time.monotonic() > end:
-                    raise
-            await asyncio.sleep(0.05)
-
-
-def passes(error: TidemillError) -> bool:
-    """Whether the same call may succeed later; it may also have been carried out."""
-    return STATUS_OF[error.reason] in _PASSING
-
-
-_PASSING = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})

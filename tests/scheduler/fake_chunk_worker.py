@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from tests.scheduler import builders
-from tests.scheduler.cluster import Caller, passes
+from tests.scheduler.caller import Caller, passes
 from tests.scheduler.histories import Committed, Granted, History
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.scheduler import builders
-from tests.scheduler.cluster import Caller, Cluster, running
+from tests.scheduler.caller import Caller
+from tests.scheduler.cluster import Cluster, running
 from tests.scheduler.fake_chunk_worker import FakeChunkWorker
 from tests.scheduler.histories import Committed, Granted, History, Read, faults
 from tests.scheduler.scheduler_process import SchedulerProcess

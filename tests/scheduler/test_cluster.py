@@ -13,7 +13,8 @@ import pytest
 
 from services.scheduler.ledger import frames
 from tests.scheduler import builders
-from tests.scheduler.cluster import Caller, Cluster, passes, running, serves
+from tests.scheduler.caller import Caller, passes
+from tests.scheduler.cluster import Cluster, running, serves
 from tests.scheduler.scheduler_process import SchedulerProcess
 from tests.scheduler.service_desk import until
 from tidemill.errors import Reason, TidemillError
@@ -182,16 +183,6 @@ async def test_a_redis_that_stands_still_delays_and_loses_nothing(cluster: Clust
         assert [event.job_created.spec.name for event in events(cluster)].count(builders.job_name(2)) == 1
 
 
-async def accepted(caller: Caller, number: int) -> bool:
-    try:
-        await create(caller, number)
-    except TidemillError as error:
-        if error.reason is not Reason.LEDGER_FULL:
-            raise
-        return False
-    return True
-
-
 async def test_no_memory_refuses_new_work_and_reads_on(cluster: Cluster):
     async with Caller(cluster.addresses) as caller:
         await create(caller, 1)
@@ -203,7 +194,7 @@ async def test_no_memory_refuses_new_work_and_reads_on(cluster: Cluster):
             await caller.once("GetJob", pb.GetJobRequest(job=builders.job_name(1)))
             client.config_set("maxmemory", 0)
         # The leader looks for room at most once a second.
-        await until(lambda: accepted(caller, 2), 30)
+        await caller.until_there_is_room("CreateJob", pb.CreateJobRequest(spec=builders.spec(2)))
 
 
 async def test_events_that_nobody_here_knows_keep_a_standby_from_leading(tmp_path: Path):

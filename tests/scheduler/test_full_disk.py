@@ -1,8 +1,6 @@
 """A ledger without room: new work is refused, nothing acknowledged is lost, and work goes on by itself."""
 
-import asyncio
 import resource
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +8,11 @@ from typing import Any
 import pytest
 
 from tests.scheduler import builders
+from tests.scheduler.caller import Caller
 from tests.scheduler.redis_server import RedisServer
 from tests.scheduler.scheduler_process import SchedulerProcess
-from tests.scheduler.test_process import Caller
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
-
-SECONDS = 20
 
 
 def allow(process: SchedulerProcess, bytes_: int) -> None:
@@ -31,23 +27,11 @@ async def refused(call: Any) -> TidemillError:
     return caught.value
 
 
-async def until_accepted(caller: Caller, method: str, request: Any, reason: Reason = Reason.LEDGER_FULL) -> Any:
-    """What a client does: try again when it is told to."""
-    end = time.monotonic() + SECONDS
-    while True:
-        try:
-            return await caller.call(method, request)
-        except TidemillError as error:
-            if error.reason is not reason or time.monotonic() > end:
-                raise
-            await asyncio.sleep(0.2)
-
-
 async def run_out_of_room(process: SchedulerProcess, fill: Callable[[], None], empty: Callable[[], None]) -> None:
     """Work, let `fill` take all room, and `empty` give it back; then die, and look what is there."""
     fresh = pb.CreateJobRequest(spec=builders.spec(2))
-    async with Caller(process) as caller:
-        await until_accepted(caller, "CreateJob", pb.CreateJobRequest(spec=builders.spec(1)), Reason.NOT_LEADER)
+    async with Caller(process.address) as caller:
+        await caller.call("CreateJob", pb.CreateJobRequest(spec=builders.spec(1)))
         job = await caller.queue(builders.spec(1), 10)
         (lease,) = await caller.lease()
         part = builders.part(lease, {0, 1, 2})
@@ -62,12 +46,12 @@ async def run_out_of_room(process: SchedulerProcess, fill: Callable[[], None], e
         unknown = await refused(caller.call("GetJob", pb.GetJobRequest(job=builders.job_name(2))))
         assert unknown.reason is Reason.JOB_NOT_FOUND
         empty()
-        await until_accepted(caller, "CommitPart", part)
-        await until_accepted(caller, "CreateJob", fresh)
+        await caller.until_there_is_room("CommitPart", part)
+        await caller.until_there_is_room("CreateJob", fresh)
     await process.kill()
     await process.start()
-    async with Caller(process) as caller:
-        record = await until_accepted(caller, "GetJob", pb.GetJobRequest(job=job), Reason.NOT_LEADER)
+    async with Caller(process.address) as caller:
+        record = await caller.call("GetJob", pb.GetJobRequest(job=job))
         assert record.row_counts.succeeded == 3
         assert record.row_counts.leased == 7
         await caller.call("GetJob", pb.GetJobRequest(job=builders.job_name(2)))

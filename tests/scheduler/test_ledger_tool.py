@@ -24,11 +24,11 @@ from services.scheduler.ledger_tool.redis_target import RedisTarget
 from services.scheduler.ledger_tool.restore import FENCE_JUMP, restore, restore_redis
 from services.scheduler.ledger_tool.sqlite_source import SqliteSource
 from tests.scheduler import builders, recount
+from tests.scheduler.caller import Caller
 from tests.scheduler.desk import Desk
 from tests.scheduler.redis_server import RedisServer
 from tests.scheduler.refusals import refusal
 from tests.scheduler.scheduler_process import SchedulerProcess
-from tests.scheduler.test_process import Caller
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.v1 import job_pb2
@@ -355,7 +355,7 @@ async def test_a_restore_under_real_schedulers(tmp_path: Path):
     await process.start()
     option = f"--ledger=sqlite:///{tmp_path}/ledger.sqlite3"
     copy = str(tmp_path / "copy.sqlite3")
-    async with Caller(process) as caller:
+    async with Caller(process.address) as caller:
         job = await caller.queue(builders.spec(1), 30)
         (kept,) = await caller.lease()
         await caller.call("CommitPart", builders.part(kept, {0}))
@@ -366,7 +366,7 @@ async def test_a_restore_under_real_schedulers(tmp_path: Path):
     await process.kill()
     assert await asyncio.to_thread(main, ["restore", copy, option, "--force"]) == 0
     await process.start()
-    async with Caller(process) as caller:
+    async with Caller(process.address) as caller:
         (fresh,) = await caller.lease()
         assert fresh.fence > FENCE_JUMP > lost.fence
         with pytest.raises(TidemillError, match="is not live"):

@@ -4,8 +4,8 @@ import sqlite3
 from pathlib import Path
 
 from tests.scheduler import builders
+from tests.scheduler.caller import Caller
 from tests.scheduler.scheduler_process import SchedulerProcess
-from tests.scheduler.test_process import Caller
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 
@@ -16,7 +16,7 @@ JOBS_A_LIFE = 4
 async def live(process: SchedulerProcess, first: int) -> list[records_pb2.JobRecord]:
     """Work jobs off; their last records."""
     records: list[records_pb2.JobRecord] = []
-    async with Caller(process) as caller:
+    async with Caller(process.address) as caller:
         for number in range(first, first + JOBS_A_LIFE):
             job = await caller.queue(builders.spec(number, request_id=f"r{number}"), 10)
             (lease,) = await caller.lease()
@@ -28,7 +28,7 @@ async def live(process: SchedulerProcess, first: int) -> list[records_pb2.JobRec
 async def check(process: SchedulerProcess, records: list[records_pb2.JobRecord]) -> None:
     """Everything that was acknowledged is there, whatever part of the ledger it is in."""
     names = [record.spec.name for record in records]
-    async with Caller(process) as caller:
+    async with Caller(process.address) as caller:
         for number, record in enumerate(records, 1):
             assert await caller.call("GetJob", pb.GetJobRequest(job=record.spec.name)) == record
             again = pb.CreateJobRequest(spec=builders.spec(100 + number, request_id=f"r{number}"))

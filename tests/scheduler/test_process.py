@@ -3,7 +3,7 @@
 import asyncio
 import json
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ from opentelemetry import context as otel_context
 
 from services.scheduler.service import NAME
 from tests.scheduler import builders
+from tests.scheduler.caller import Caller
 from tests.scheduler.scheduler_process import SchedulerProcess
 from tidemill import telemetry
-from tidemill.channel import call, open_channel
 from tidemill.errors import Reason, TidemillError
-from tidemill.internal.v1 import records_pb2, scheduler_service_pb2_grpc
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.v1 import job_pb2
 
@@ -33,60 +32,16 @@ async def process(tmp_path: Path) -> AsyncIterator[SchedulerProcess]:
     await process.kill()
 
 
-class Caller:
-    """Calls the process wherever it listens now."""
-
-    def __init__(self, process: SchedulerProcess) -> None:
-        self.channel = open_channel(process.address)
-        self.stub: Any = scheduler_service_pb2_grpc.SchedulerServiceStub(self.channel)
-
-    async def __aenter__(self) -> "Caller":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.channel.close(None)
-
-    async def call(self, method: str, request: Any) -> Any:
-        return await call(getattr(self.stub, method), request, timeout=20)
-
-    async def queue(self, spec: records_pb2.JobSpec, rows: int) -> str:
-        await self.call("CreateJob", pb.CreateJobRequest(spec=spec))
-        await self.call("OpenWriter", pb.OpenWriterRequest(job=spec.name))
-        await self.call("CommitSegment", builders.segment(spec.name, 0, rows))
-        await self.call("SealJob", builders.seal(spec.name, rows))
-        return spec.name
-
-    async def lease(self, count: int = 1, wait: int = 5) -> Sequence[pb.Lease]:
-        request = pb.LeaseChunksRequest(worker_id="w1", models=[builders.report()], max_chunks=count)
-        request.wait.FromSeconds(wait)
-        return list((await self.call("LeaseChunks", request)).leases)
-
-    async def answer(self, lease: pb.Lease, done: frozenset[int] = frozenset()) -> None:
-        rows = set(range(lease.chunk_rows)) - done
-        await self.call("CommitPart", builders.part(lease, rows, number=1))
-
-    async def close(self, job: str) -> records_pb2.JobRecord:
-        (closing,) = await self.lease()
-        assert closing.kind == pb.LEASE_KIND_FINALISE
-        record = await self.call("GetJob", pb.GetJobRequest(job=job))
-        tally = records_pb2.RowTally(
-            succeeded=record.row_counts.succeeded,
-            prompt_tokens=record.usage.prompt_tokens,
-            output_tokens=record.usage.output_tokens,
-        )
-        return await self.call("FinishJob", builders.finish(closing, tally))
-
-
 async def test_a_kill_loses_nothing_that_was_acknowledged(process: SchedulerProcess):
     spec = builders.spec()
-    async with Caller(process) as caller:
+    async with Caller(process.address) as caller:
         job = await caller.queue(spec, 45)
         first, second = await caller.lease(2)
         await caller.call("CommitPart", builders.part(first, {0, 1, 2}))
         before = await caller.call("GetJob", pb.GetJobRequest(job=job))
     await process.kill()
     await process.start()
-    async with Caller(process) as caller:
+    async with Caller(process.address) as caller:
         assert await caller.call("GetJob", pb.GetJobRequest(job=job)) == before
         duplicate = await caller.call("CommitPart", builders.part(first, {0, 1, 2}))
         assert duplicate.duplicate
@@ -119,7 +74,7 @@ async def test_a_second_scheduler_is_refused(process: SchedulerProcess, tmp_path
 
 
 async def test_sigterm_drains(process: SchedulerProcess):
-    async with Caller(process) as caller:
+    async with Caller(process.address) as caller:
         await caller.queue(builders.spec(model="other"), 5)
         poll = asyncio.create_task(caller.lease(wait=30))
         stub: Any = health_pb2_grpc.HealthStub(caller.channel)
@@ -141,7 +96,7 @@ def fetch(address: str, path: str) -> str:
 
 
 async def test_operators_see_jobs_rows_and_readiness(process: SchedulerProcess):
-    async with Caller(process) as caller:
+    async with Caller(process.address) as caller:
         job = await caller.queue(builders.spec(), 10)
         (lease,) = await caller.lease()
         await caller.answer(lease)
@@ -165,7 +120,7 @@ async def test_operators_see_jobs_rows_and_readiness(process: SchedulerProcess):
 async def test_the_spans_of_a_job_are_in_its_trace(process: SchedulerProcess, tmp_path: Path):
     spec = builders.spec()
     spec.traceparent = f"00-{TRACE}-{'2' * 16}-01"
-    async with Caller(process) as caller:
+    async with Caller(process.address) as caller:
         job = await caller.queue(spec, 10)
         (lease,) = await caller.lease()
         worker = telemetry.context_from_traceparent(f"00-{'3' * 32}-{'4' * 16}-01")
