@@ -166,7 +166,7 @@ class Scheduler:
             self._changes.fire_all()
         for event in events:
             self._time_lease(state, event, now)
-            self.outlooks.note(event)
+        self.outlooks.note(events)
         metrics.observe(state, events)
         if any(event.WhichOneof("payload") in _WAKING for event in events):
             self._work.fire()

@@ -5,6 +5,7 @@ scans the jobs. The heap is made anew when the state is, from the index of open 
 """
 
 import heapq
+from collections.abc import Sequence
 
 from services.scheduler.clock import Clock
 from services.scheduler.core.capacity import Capacity
@@ -83,14 +84,15 @@ class Outlooks:
         for name in state.demand.claims:
             self._plan(name, now_ns)
 
-    def note(self, event: ledger_pb2.LedgerEvent) -> None:
-        """Plan a review after what happened to a job."""
+    def note(self, events: Sequence[ledger_pb2.LedgerEvent]) -> None:
+        """Plan reviews after what happened to jobs."""
         now_ns = self._clock.wall_ns()
-        payload = event.WhichOneof("payload")
-        if payload in _AT_ONCE:
-            self._plan(getattr(event, payload).job, now_ns)
-        elif payload == "part_committed":
-            self._hasten(event.part_committed.job, now_ns + SOONEST_NS)
+        for event in events:
+            payload = event.WhichOneof("payload")
+            if payload in _AT_ONCE:
+                self._plan(getattr(event, payload).job, now_ns)
+            elif payload == "part_committed":
+                self._hasten(event.part_committed.job, now_ns + SOONEST_NS)
 
     def _hasten(self, job: str, due_ns: int) -> None:
         if job in self._due and self._due[job] > due_ns:
