@@ -17,6 +17,7 @@ from tidemill import telemetry
 from tidemill.channel import open_channel
 from tidemill.errors import Reason, TidemillError
 from tidemill.status import from_rpc_error
+from tidemill.waiting import wait_for_event
 
 log = telemetry.logger(__name__)
 
@@ -126,7 +127,7 @@ class LeaderChannel:
                 self._point_at(self._leader, found=True)
             pause = (PROBE_SECONDS if self._found else SEARCH_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
             if self._found:
-                await _either(self._hurry, pause)
+                await wait_for_event(self._hurry, pause)
             # A refusal may come many times a second; the leader is asked no more often than this.
             await asyncio.sleep(min(pause, SEARCH_SECONDS / 2))
 
@@ -240,11 +241,3 @@ def _moved(address: str) -> grpc.aio.AioRpcError:
     nothing = grpc.aio.Metadata()
     words = f"the scheduler at {address} does not lead any more"
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, words, "")
-
-
-async def _either(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -8,11 +8,11 @@ from services.scheduler.clock import Clock
 from services.scheduler.core.state import State
 from services.scheduler.core.times import SECOND
 from services.scheduler.engine import Engine, Turn
-from services.scheduler.signals import wait_for_event
 from services.scheduler.upkeep import Upkeep
 from tidemill import telemetry
 from tidemill.errors import TidemillError
 from tidemill.internal.v1 import ledger_pb2
+from tidemill.waiting import wait_for_event
 
 log = telemetry.logger(__name__)
 

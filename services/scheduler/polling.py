@@ -11,9 +11,10 @@ from services.scheduler.core.policy import Offer
 from services.scheduler.core.records import Lease, LeaseKind
 from services.scheduler.engine import Engine, Turn
 from services.scheduler.outlooks import Outlooks
-from services.scheduler.signals import Signal, wait_for_event
+from services.scheduler.signals import Signal
 from services.scheduler.workers import Worker, Workers
 from tidemill.internal.v1 import ledger_pb2, scheduler_service_pb2
+from tidemill.waiting import wait_for_event
 
 MAX_WAIT_SECONDS = 30.0
 

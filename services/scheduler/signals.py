@@ -61,12 +61,3 @@ class Changes:
     def fire_all(self) -> None:
         """Wake every watcher."""
         self.fire(self.watched())
-
-
-async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
-    """Return once `event` is set, or after `seconds`."""
-    try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            await event.wait()
-    except TimeoutError:
-        return

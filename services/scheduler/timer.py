@@ -9,9 +9,10 @@ from services.scheduler.core.times import SECOND
 from services.scheduler.engine import Engine, Turn
 from services.scheduler.lease_clock import LeaseClock
 from services.scheduler.outlooks import Outlooks
-from services.scheduler.signals import Signal, wait_for_event
+from services.scheduler.signals import Signal
 from tidemill import telemetry
 from tidemill.errors import TidemillError
+from tidemill.waiting import wait_for_event
 
 log = telemetry.logger(__name__)
 
