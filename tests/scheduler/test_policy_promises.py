@@ -15,7 +15,7 @@ from services.scheduler.core.records import LeaseKind
 from services.scheduler.core.slack import latest_start_ns
 from tests.scheduler import builders
 from tests.scheduler.builders import LOADED
-from tests.scheduler.desk import RELEASED, Desk
+from tests.scheduler.desk import FAILED, RELEASED, Desk
 from tests.scheduler.policy_cases import CLASSES, COLD, MODELS, QUIET, TENANTS, answer, desks, drain, queue, teach
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 
@@ -100,12 +100,10 @@ def test_a_drained_model_gets_no_lease_and_its_drain_ends():
 
 def test_a_chunk_whose_time_lies_ahead_is_passed_over():
     desk = Desk(Limits(chunk_rows=10))
-    job = desk.queue(rows=[20])
+    desk.queue(rows=[20])
     first, second = desk.lease(2)
-    desk.release(first, Requeue(RELEASED))
+    desk.release(first, Requeue(FAILED))
     desk.release(second, Requeue(RELEASED))
-    chunks = desk.state.chunks[job]
-    chunks[0] = replace(chunks[0], ready_at_ns=desk.now_ns + 1)
     assert [lease.chunk_start for lease in desk.lease(5)] == [10]
     desk.now += 1
     assert [lease.chunk_start for lease in desk.lease(5)] == [0]
