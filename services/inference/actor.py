@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from services.inference.admission import Admission
 from services.inference.engine_config import (
     Answer,
     Call,
@@ -16,6 +17,7 @@ from services.inference.engine_config import (
     engine_arguments,
 )
 from services.inference.identity import Identity, identity_of
+from services.inference.prefixes import Place, token_bytes
 from services.inference.render import prompt_tokens
 from services.inference.sampling import RowRefusedError, engine_sampling
 from tidemill.errors import RowCode
@@ -44,6 +46,7 @@ class EngineActor:
         self._tokenizer: Any = None
         self._steps = 0
         self._serial = 0
+        self._admission = Admission(0, 0, 0)
         self._groups: dict[str, set[str]] = {}
         self._aborted: dict[str, None] = {}
 
@@ -56,6 +59,7 @@ class EngineActor:
         arguments = AsyncEngineArgs(**engine_arguments(self._config), disable_log_stats=False)
         self._engine = AsyncLLM.from_engine_args(arguments, stat_loggers=[self._step_counter()])
         self._tokenizer = self._engine.get_tokenizer()
+        self._admission = self._new_admission()
         await self._canary()
         return time.monotonic() - start
 
@@ -83,6 +87,7 @@ class EngineActor:
         self._aborted[group] = None
         while len(self._aborted) > _REMEMBERED_ABORTS:
             del self._aborted[next(iter(self._aborted))]
+        self._admission.withdraw(group)
         if requests := list(self._groups.get(group, ())):
             await self._engine.abort(requests)
 
@@ -127,6 +132,15 @@ class EngineActor:
 
     async def _run(self, group: str, tokens: list[int], arguments: dict[str, Any]) -> Any:
         """The engine's final output, None when the group was aborted."""
+        place = Place(group, token_bytes(tokens), len(tokens) + arguments["max_tokens"])
+        if group in self._aborted or not await self._admission.enter(place):
+            return None
+        try:
+            return await self._run_admitted(group, tokens, arguments)
+        finally:
+            self._admission.leave(place)
+
+    async def _run_admitted(self, group: str, tokens: list[int], arguments: dict[str, Any]) -> Any:
         if group in self._aborted:
             return None
         self._serial += 1
@@ -164,6 +178,12 @@ class EngineActor:
         # A living check_health proves nothing: only an answer shows that requests still reach the engine.
         await self._final_output(f"canary:{time.monotonic_ns()}", [0], {"temperature": 0.0, "max_tokens": 1})
 
+    def _new_admission(self) -> Admission:
+        config = self._config
+        sorts = config.row_order == "prefix"
+        block_tokens = int(self._engine.vllm_config.cache_config.block_size) if sorts else 0
+        return Admission(block_tokens, config.max_num_seqs, config.max_num_batched_tokens)
+
     def _step_counter(self) -> Any:
         from vllm.v1.metrics.loggers import StatLoggerBase
 
@@ -175,8 +195,10 @@ class EngineActor:
             def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
                 """Nothing to keep."""
 
-            def record(self, *_args: Any, **_options: Any) -> None:
+            def record(self, scheduler_stats: Any, *_args: Any, **_options: Any) -> None:
                 actor._steps += 1
+                if scheduler_stats is not None:
+                    actor._admission.stepped(scheduler_stats.num_running_reqs)
 
             def log_engine_initialized(self) -> None:
                 """Nothing to say."""

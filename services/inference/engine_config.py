@@ -7,9 +7,21 @@ from typing import Any, Literal
 from tidemill.encoding import Request, SamplingValue
 from tidemill.errors import RowCode
 
-__all__ = ["Answer", "Call", "Device", "EngineConfig", "EngineRow", "Outcome", "Probe", "Refusal", "engine_arguments"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Device",
+    "EngineConfig",
+    "EngineRow",
+    "Outcome",
+    "Probe",
+    "Refusal",
+    "RowOrder",
+    "engine_arguments",
+]
 
 Device = Literal["cpu", "gpu"]
+RowOrder = Literal["prefix", "arrival"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,7 @@ class EngineConfig:
         dtype: vLLM's name of the number format; `auto` takes the model's own.
         kv_cache_bytes: memory for keys and values, in bytes; 0 leaves it to vLLM (GPU).
         compile: let vLLM compile the model: faster answers, much slower loads, needs a C++ compiler on CPU.
+        row_order: how rows that wait are taken, see `admission`.
     """
 
     model: str
@@ -34,6 +47,7 @@ class EngineConfig:
     max_num_seqs: int
     max_num_batched_tokens: int
     compile: bool = False
+    row_order: RowOrder = "prefix"
 
 
 @dataclass(frozen=True)

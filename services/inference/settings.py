@@ -9,7 +9,7 @@ from typing import Any, cast
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.inference.engine_config import Device
+from services.inference.engine_config import Device, RowOrder
 from services.inference.rayenv import RayOptions
 from tidemill.config import CommonSettings
 
@@ -67,6 +67,10 @@ class InferenceSettings(BaseSettings):
     )
     compile: bool = Field(
         default=False, description="Compile models: faster answers, much slower loads. On GPU, unset: yes."
+    )
+    row_order: RowOrder = Field(
+        default="prefix",
+        description="Order of rows that wait for an engine: `prefix` sorts them for its cache, `arrival` as they come.",
     )
     max_engines: int = Field(default=4, ge=1, description="Most engines in memory at a time.")
     reserve_bytes: int = Field(default=512 * MIB, ge=0, description="Memory that loading an engine must leave free.")
