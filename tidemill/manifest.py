@@ -50,6 +50,14 @@ class OutcomeCounts(_Frozen):
     expired: int
 
 
+class Usage(_Frozen):
+    """Tokens over all rows; `cached_tokens` of the prompts came from the engine's prefix cache."""
+
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+
+
 class InputManifest(_Frozen):
     """The rows of a job. `data_version` and `merkle_root` are hex, see `tidemill.digests`."""
 
@@ -65,7 +73,8 @@ class InputManifest(_Frozen):
 class OutputManifest(_Frozen):
     """The results of a job: every row of the input exactly once.
 
-    `spec` is the JSON whose digest `spec_digest` is; `parent` is the data version of the input.
+    `spec` is the JSON whose digest `spec_digest` is; `parent` is the data version of the input. `usage` is missing
+    in manifests of older builds.
     """
 
     schema_version: Literal["tidemill.dataset.v1"] = SCHEMA_VERSION
@@ -76,6 +85,7 @@ class OutputManifest(_Frozen):
     state: str
     row_count: int
     counts: OutcomeCounts
+    usage: Usage | None = None
     merkle_root: str
     spec: str
     spec_digest: str

@@ -1,7 +1,8 @@
 """Segments: Parquet files of input rows or result rows. One row group is one read."""
 
+import contextlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -152,14 +153,41 @@ def read_segment(
         raise _corrupt(key, exc) from exc
 
 
-def read_batches(store: ObjectStore, key: str, *, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """A segment's row groups as Arrow tables, one in memory at a time."""
-    if not store.exists(key):
-        raise TidemillError(Reason.DATA_CORRUPT, f"{key} is missing from the object store", metadata={"key": key})
+def read_batches(
+    store: ObjectStore, key: str, *, sha256: bytes | None = None, columns: Sequence[str] | None = None
+) -> Iterator[Any]:
+    """A segment's row groups as Arrow tables, one in memory at a time; with `sha256`, the file is checked first.
+    Raises as `read_segment` does."""
+    if sha256 is not None:
+        store.verify(key, sha256)
+    with _reading(store, key), _pq.ParquetFile(str(store.path(key))) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=list(columns) if columns else None)
+
+
+def read_rows(store: ObjectStore, key: str, positions: Sequence[int]) -> Any:
+    """The rows at these positions of a segment, rising, as a table with all columns; only row groups with one of them
+    are read, and the file's digest is not checked. Raises as `read_segment` does."""
+    with _reading(store, key), _pq.ParquetFile(str(store.path(key))) as file:
+        tables, start, wanted = [], 0, list(positions)
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            inside = [position - start for position in wanted if start <= position < end]
+            if inside:
+                tables.append(file.read_row_group(group).take(inside))
+            start = end
+        if wanted and wanted[-1] >= start:
+            raise _corrupt(key, ValueError(f"it has {start} rows, and row {wanted[-1]} was asked for"))
+        return _pa.concat_tables(tables) if tables else INPUT_SCHEMA.empty_table()
+
+
+@contextlib.contextmanager
+def _reading(store: ObjectStore, key: str) -> Generator[None]:
     try:
-        with _pq.ParquetFile(str(store.path(key))) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=list(columns) if columns else None)
+        yield
+    except OSError as exc:
+        # Arrow's own name for a damaged file is an OSError without a number.
+        raise (store.unread(key, exc) if exc.errno else _corrupt(key, exc)) from exc
     except _pa.ArrowInvalid as exc:
         raise _corrupt(key, exc) from exc
 

@@ -20,6 +20,10 @@ from pyarrow import fs
 
 from tidemill.errors import Reason, TidemillError
 
+MARKER = ".tidemill-store"
+"""Lies in the root of every store: an empty mount point is not taken for a store that lost its files."""
+
+_HASHED_AT_A_TIME = 1 << 20
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
 
 
@@ -56,6 +60,7 @@ class ObjectStore:
         """Write `data` under `key` durably, replacing a file of that key; OSError becomes STORE_FAILED."""
         target = self.path(key)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        self.check()
         try:
             _make_folder(target.parent)
             _write_durably(temporary, data)
@@ -68,22 +73,66 @@ class ObjectStore:
         return StoredFile(key, hashlib.sha256(data).digest(), len(data))
 
     def get(self, key: str, sha256: bytes | None = None) -> bytes:
-        """The bytes under `key`; DATA_CORRUPT when it is missing or is not what `sha256` says."""
+        """The bytes under `key`; DATA_CORRUPT when it is missing or is not what `sha256` says, STORE_FAILED when it
+        cannot be told."""
         try:
             data = self.path(key).read_bytes()
-        except FileNotFoundError as exc:
-            raise TidemillError(
-                Reason.DATA_CORRUPT, f"{key} is missing from the object store", metadata={"key": key}
-            ) from exc
         except OSError as exc:
-            raise _failed("read", key, exc) from exc
+            raise self.unread(key, exc, sha256) from exc
         if sha256 is not None and hashlib.sha256(data).digest() != sha256:
-            raise TidemillError(
-                Reason.DATA_CORRUPT,
-                f"{key} was changed after it was written: its SHA-256 is not {sha256.hex()}",
-                metadata={"key": key, "expected": sha256.hex()},
-            )
+            raise _changed(key, sha256)
         return data
+
+    def verify(self, key: str, sha256: bytes) -> None:
+        """Read the file under `key` piece by piece; raises as `get` does."""
+        digest = hashlib.sha256()
+        try:
+            with self.path(key).open("rb") as file:
+                while piece := file.read(_HASHED_AT_A_TIME):
+                    digest.update(piece)
+        except OSError as exc:
+            raise self.unread(key, exc, sha256) from exc
+        if digest.digest() != sha256:
+            raise _changed(key, sha256)
+
+    def unread(self, key: str, exc: OSError, sha256: bytes | None = None) -> TidemillError:
+        """What a failed read means: the file is missing, or the whole store is away."""
+        if not isinstance(exc, FileNotFoundError):
+            return _failed("read", key, exc)
+        try:
+            self.check()
+        except TidemillError as away:
+            return away
+        expected = f"; its SHA-256 is {sha256.hex()}" if sha256 else ""
+        metadata = {"key": key} | ({"expected": sha256.hex()} if sha256 else {})
+        return TidemillError(
+            Reason.DATA_CORRUPT, f"{key} is missing from the object store{expected}", metadata=metadata
+        )
+
+    def check(self) -> None:
+        """Raises STORE_FAILED unless the store is there."""
+        try:
+            (self.root / MARKER).stat()
+        except OSError as exc:
+            raise TidemillError(
+                Reason.STORE_FAILED,
+                f"the object store is away: {self.root} holds no {MARKER} ({exc.strerror or exc}). Mount it; a new one "
+                "is made when a gateway starts",
+                metadata={"store": str(self.root)},
+                retry_after=1.0,
+            ) from exc
+
+    def probe(self) -> None:
+        """Write a small file and remove it; raises STORE_FAILED."""
+        self.check()
+        path = self.root / f".probe.{secrets.token_hex(8)}"
+        try:
+            _write_durably(path, b"x")
+        except OSError as exc:
+            raise _failed("write", path.name, exc) from exc
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
         """Whether a file lies under `key`."""
@@ -145,7 +194,20 @@ class ObjectStore:
 
 
 def open_store(uri: str) -> ObjectStore:
-    """The store behind `uri`; only `file://` folders are known to this build."""
+    """The store behind `uri`, made where there is none; only `file://` folders are known to this build."""
+    store = attach_store(uri)
+    try:
+        _make_folder(store.root)
+        # An empty mount point cannot be told from a new store: whoever opens one must know that it is there.
+        (store.root / MARKER).touch()
+        _fsync_folder(store.root)
+    except OSError as exc:
+        raise _failed("create", uri, exc) from exc
+    return store
+
+
+def attach_store(uri: str) -> ObjectStore:
+    """The store behind `uri`, there or not: nothing is made, and every call says when it is away."""
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise TidemillError(
@@ -153,12 +215,7 @@ def open_store(uri: str) -> ObjectStore:
             f"store {uri!r} is not supported: use file:///absolute/folder",
             metadata={"store": uri},
         )
-    root = Path(unquote(parts.path))
-    try:
-        _make_folder(root)
-    except OSError as exc:
-        raise _failed("create", uri, exc) from exc
-    return ObjectStore(root)
+    return ObjectStore(Path(unquote(parts.path)))
 
 
 def _below(folder: Path) -> Iterator[str]:
@@ -214,6 +271,14 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _changed(key: str, sha256: bytes) -> TidemillError:
+    return TidemillError(
+        Reason.DATA_CORRUPT,
+        f"{key} was changed after it was written: its SHA-256 is not {sha256.hex()}",
+        metadata={"key": key, "expected": sha256.hex()},
+    )
 
 
 def _failed(verb: str, key: str, exc: OSError) -> TidemillError:

@@ -14,12 +14,14 @@ from services.inference.models import Catalog
 from services.inference.rayenv import start_ray, stop_ray
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import RAY_FOLDERS, InferenceSettings
+from services.inference.store_link import StoreLink
 from services.inference.warmup import warm_ray_data
 from services.inference.weights import WeightDigests
 from services.inference.worker import Worker, new_worker_id
 from tidemill import ops, telemetry
 from tidemill.config import CommonSettings
-from tidemill.store import open_store
+from tidemill.errors import TidemillError
+from tidemill.store import attach_store
 
 __all__ = ["Inference"]
 
@@ -35,6 +37,7 @@ class Inference:
         self._on_started = on_started
         self._settings = settings
         self._ray_up = False
+        self._store: StoreLink | None = None
         self._link: SchedulerLink | None = None
         self._worker: Worker | None = None
 
@@ -58,11 +61,13 @@ class Inference:
             server.close()
 
     def readiness(self) -> ops.Readiness:
-        """Ready once Ray runs and the scheduler answers."""
+        """Ready once Ray runs, the scheduler answers and the object store is there."""
         scheduler = self._link is not None and self._link.answered
+        store = self._store is not None and not self._store.away
         leases = self._worker.leases if self._worker else 0
         return ops.Readiness(
-            self._ray_up and scheduler, {"ray": self._ray_up, "scheduler": scheduler, "leases": leases}
+            self._ray_up and scheduler and store,
+            {"ray": self._ray_up, "scheduler": scheduler, "store": store, "leases": leases},
         )
 
     def _own_processes(self, folder: Path) -> orphans.Guard:
@@ -75,11 +80,13 @@ class Inference:
 
     async def _serve(self, stop: asyncio.Event) -> None:
         uri = self._settings.store_uri(self._common)
-        store = open_store(uri)
+        store = self._store = StoreLink(attach_store(uri))
+        if not await self._has_store(store, stop):
+            return
         digests = WeightDigests(self._common.home / "model-digests.json")
         engines = Engines(
             self._settings,
-            Catalog(self._settings.sources, store, digests, self._settings.max_model_len),
+            Catalog(self._settings.sources, store.store, digests, self._settings.max_model_len),
             self._common.home,
         )
         self._link = SchedulerLink(self._settings.scheduler, new_worker_id())
@@ -102,6 +109,18 @@ class Inference:
             await asyncio.wait({watching, warming, stopping})
             await engines.close()
             await self._link.close()
+
+    async def _has_store(self, store: StoreLink, stop: asyncio.Event) -> bool:
+        """Wait for the store; False when the process is to stop before it is there."""
+        try:
+            await asyncio.to_thread(store.store.check)
+        except TidemillError as error:
+            store.lost(error)
+        waits = [asyncio.create_task(store.here()), asyncio.create_task(stop.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return not store.away
 
     async def _warm(self, engines: Engines) -> None:
         await asyncio.to_thread(warm_ray_data)

@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind
 
 from services.inference import metrics
 from services.inference.answers import Origin
+from services.inference.backlog import Backlog
 from services.inference.blame import EngineFailedError, engine_died, input_error, last_words, ray_errors, unreachable
 from services.inference.busy import Stay
 from services.inference.chunk import Processor, SharedProcessor, run_chunk
@@ -24,10 +25,10 @@ from services.inference.models import ModelFiles
 from services.inference.parts import PartCutter, PartWriter
 from services.inference.pump import stream_slices
 from services.inference.resident import Engine, WeightsChangedError
-from services.inference.source import plan_slices, read_chunk
+from services.inference.source import plan_slices, read_chunk, verify_segments
+from services.inference.store_link import StoreLink
 from tidemill import rowset, telemetry
 from tidemill.encoding import sampling_values
-from tidemill.store import ObjectStore
 from tidemill.v1 import job_pb2
 
 __all__ = ["ChunkTask", "IncompleteError"]
@@ -48,11 +49,12 @@ class ChunkTask:
 
     held: HeldLease
     engines: Engines
-    store: ObjectStore
+    store: StoreLink
     store_uri: str
     link: SchedulerLink
     call_rows: int
     part_seconds: float
+    backlog: Backlog
 
     async def run(self) -> None:
         """Answer the chunk's open rows and commit them, about a second's worth at a time.
@@ -64,8 +66,9 @@ class ChunkTask:
             TidemillError: the input cannot be read, or the scheduler refuses the results.
         """
         start, writer = time.monotonic(), self._writer()
+        await self.store.call(lambda: verify_segments(self.store.store, self.held.lease), self.held.void)
         # First, and without an engine: these rows are what engines die of.
-        table = await asyncio.to_thread(condemned_table, self.store, self.held.lease)
+        table = await self.store.call(lambda: condemned_table(self.store.store, self.held.lease), self.held.void)
         if table is not None:
             await writer.commit([table], "", "")
         if writer.complete:
@@ -160,7 +163,9 @@ class ChunkTask:
             usage = Usage()
             describe(span, self.held, self.engines.build)
             tables = stream_slices(
-                lambda: run_chunk(read_chunk(self.store_uri, wanted), processor), lambda: _patience(cutter, stay)
+                lambda: run_chunk(read_chunk(self.store_uri, wanted), processor),
+                lambda: _patience(cutter, stay),
+                self.backlog,
             )
             try:
                 async with aclosing(tables):

@@ -1,9 +1,9 @@
 """The closing task of a job: give up what is left, check everything, write the output manifest, finish the job."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from services.inference.answers import Origin, error_row
@@ -11,13 +11,13 @@ from services.inference.held import HeldLease
 from services.inference.link import LeaseVoidError, SchedulerLink
 from services.inference.parts import PartWriter, tally
 from services.inference.proof import ChunkParts, chunks_of, proved_tables
+from services.inference.store_link import StoreLink
 from tidemill import digests, manifest, rowset, segments, telemetry
 from tidemill.encoding import encode_spec
 from tidemill.errors import Reason, RowCode, TidemillError
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.merkle import Frontier
-from tidemill.store import ObjectStore
 from tidemill.v1 import job_pb2, row_pb2
 
 __all__ = ["FinaliseTask"]
@@ -48,7 +48,7 @@ class FinaliseTask:
     """What closing a job needs. `template_digest` is that of the model's chat template, hex."""
 
     held: HeldLease
-    store: ObjectStore
+    store: StoreLink
     link: SchedulerLink
     template_digest: str
 
@@ -63,8 +63,10 @@ class FinaliseTask:
             segment_list = await self.link.segments(self.held.job, self.held.void)
             await self._give_up(segment_list)
             parts = chunks_of(await self.link.parts(self.held.job, self.held.void))
-            sums = await asyncio.to_thread(self._read_back, parts, segment_list)
-            key, version = await asyncio.to_thread(self._write_manifest, parts, sums)
+            sums = await self.store.call(
+                lambda: self._read_back(parts, segment_list), self.held.void, silent_seconds=None
+            )
+            key, version = await self.store.call(lambda: self._write_manifest(parts, sums), self.held.void)
             span.set_attributes({"tidemill.rows": self.held.lease.row_count, "tidemill.data_version": version.hex()})
             request = pb.FinishJobRequest(
                 lease=self.held.key, output_data_version=version, output_manifest_key=key, tally=sums.tally
@@ -90,7 +92,9 @@ class FinaliseTask:
             )
             for start in range(remainder.chunk_start, remainder.chunk_start + remainder.chunk_rows, _ROWS_A_PART):
                 end = min(start + _ROWS_A_PART, remainder.chunk_start + remainder.chunk_rows)
-                table = await asyncio.to_thread(self._given_up, segment_list, start, end, remainder.chunk_start)
+                table = await self.store.call(
+                    partial(self._given_up, segment_list, start, end, remainder.chunk_start), self.held.void
+                )
                 await writer.commit([table], "", "")
             next_part = writer.next_part
 
@@ -104,14 +108,14 @@ class FinaliseTask:
         rows: list[segments.ResultRow] = []
         for segment in segment_list:
             if segment.start < end and start < segment.start + segment.count:
-                table = segments.read_segment(self.store, segment.key, sha256=segment.sha256)
+                table = segments.read_segment(self.store.store, segment.key, sha256=segment.sha256)
                 inside = table.slice(max(0, start - segment.start), end - max(start, segment.start))
                 rows += [error_row(row, status, reason, message, origin) for row in segments.input_rows(inside)]
         return segments.result_table(rows)
 
     def _read_back(self, parts: Sequence[ChunkParts], segment_list: Sequence[records_pb2.SegmentRef]) -> _Sums:
         sums = _Sums()
-        for table, inputs in proved_tables(self.store, parts, segment_list, self.held.lease.row_count):
+        for table, inputs in proved_tables(self.store.store, parts, segment_list, self.held.lease.row_count):
             if self.held.ended:
                 raise LeaseVoidError("the lease ended")
             sums.frontier = sums.frontier.extend(_leaves(table))
@@ -147,6 +151,11 @@ class FinaliseTask:
             counts=manifest.OutcomeCounts(
                 succeeded=counts.succeeded, failed=counts.failed, cancelled=counts.cancelled, expired=counts.expired
             ),
+            usage=manifest.Usage(
+                prompt_tokens=counts.prompt_tokens,
+                output_tokens=counts.output_tokens,
+                cached_tokens=counts.cached_tokens,
+            ),
             merkle_root=root.hex(),
             spec=spec.decode(),
             spec_digest=digests.spec_digest(spec).hex(),
@@ -160,7 +169,7 @@ class FinaliseTask:
             parts=tuple(_entry(part) for chunk in parts for part in chunk.parts),
         )
         key = f"{self.held.folder}/manifest.json"
-        self.store.put(key, manifest.encode(document))
+        self.store.store.put(key, manifest.encode(document))
         return key, version
 
 

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["CHUNK_SECONDS", "ENGINES", "ENGINE_DEATHS", "LEASES", "LOAD_SECONDS", "ROWS", "TOKENS"]
+__all__ = ["CHUNK_SECONDS", "ENGINES", "ENGINE_DEATHS", "LEASES", "LOAD_SECONDS", "ROWS", "STORE_AWAY", "TOKENS"]
 
 ROWS = Counter("tidemill_inference_rows_total", "Rows committed.", ["model", "status"])
 TOKENS = Counter("tidemill_inference_tokens_total", "Tokens of committed rows.", ["model", "kind"])
@@ -21,3 +21,4 @@ LOAD_SECONDS = Histogram(
 ENGINES = Gauge("tidemill_inference_engines", "Engines in memory.")
 ENGINE_DEATHS = Counter("tidemill_inference_engine_deaths_total", "Engines that died under their rows.", ["model"])
 LEASES = Gauge("tidemill_inference_leases", "Leases worked on.", ["kind"])
+STORE_AWAY = Gauge("tidemill_inference_store_away", "1 while the object store cannot be reached.")

@@ -1,6 +1,5 @@
 """Parts: result rows of a lease that become visible together, one Parquet file each."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +9,10 @@ from services.inference.busy import Stay
 from services.inference.held import HeldLease
 from services.inference.identity import Record
 from services.inference.link import SchedulerLink
+from services.inference.store_link import StoreLink
 from tidemill import rowset, segments, telemetry
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
-from tidemill.store import ObjectStore
 from tidemill.v1 import row_pb2
 
 __all__ = ["PartCutter", "PartWriter", "tally"]
@@ -73,7 +72,7 @@ class PartWriter:
     def __init__(
         self,
         held: HeldLease,
-        store: ObjectStore,
+        store: StoreLink,
         link: SchedulerLink,
         *,
         chunk_start: int,
@@ -147,7 +146,7 @@ class PartWriter:
     async def _write(self, table: Any, rows: int) -> records_pb2.PartRef:
         fence = self._held.lease.fence
         key = f"{self._held.folder}/{self._start:012d}-{fence}-{self.next_part:05d}.parquet"
-        stored = await asyncio.to_thread(segments.write_segment, self._store, key, table)
+        stored = await self._store.call(lambda: segments.write_segment(self._store.store, key, table), self._held.void)
         return records_pb2.PartRef(
             key=key,
             chunk_start=self._start,

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from services.inference import slices
+from services.inference.backlog import Backlog
 from services.inference.execution import Execution
 
 __all__ = ["stream_slices"]
@@ -19,8 +20,10 @@ class _EndedError(Exception):
     """The dataset has ended."""
 
 
-async def stream_slices(build: Callable[[], Any], patience: Callable[[], float | None]) -> AsyncGenerator[Any | None]:
-    """The result tables of a dataset as they come.
+async def stream_slices(
+    build: Callable[[], Any], patience: Callable[[], float | None], backlog: Backlog
+) -> AsyncGenerator[Any | None]:
+    """The result tables of a dataset as they come, read ahead as far as `backlog` has room.
 
     Args:
         build: makes the dataset; called in the thread, since planning takes a while.
@@ -29,14 +32,15 @@ async def stream_slices(build: Callable[[], Any], patience: Callable[[], float |
     Raises what Ray raises.
     """
     queue: asyncio.Queue[Any] = asyncio.Queue()
-    reader = _Reader(build, asyncio.get_running_loop(), queue)
+    reader = _Reader(build, asyncio.get_running_loop(), queue, backlog)
     # A thread that does not hold the process up: a dataset may hang as long as its engine does.
     threading.Thread(target=reader.read, name="dataset", daemon=True).start()
     try:
-        async with aclosing(_drained(queue, patience)) as tables:
+        async with aclosing(_drained(queue, patience, backlog)) as tables:
             async for table in tables:
                 yield table
     finally:
+        reader.leave()
         if not reader.ended:
             await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(reader.stop))], timeout=_STOP_SECONDS)
 
@@ -44,8 +48,15 @@ async def stream_slices(build: Callable[[], Any], patience: Callable[[], float |
 class _Reader:
     """Reads the dataset in a thread."""
 
-    def __init__(self, build: Callable[[], Any], loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[Any]) -> None:
+    def __init__(
+        self,
+        build: Callable[[], Any],
+        loop: asyncio.AbstractEventLoop,
+        queue: asyncio.Queue[Any],
+        backlog: Backlog,
+    ) -> None:
         self._build = build
+        self._backlog = backlog
         self._loop = loop
         self._queue = queue
         self._execution: Execution | None = None
@@ -64,9 +75,14 @@ class _Reader:
         with contextlib.suppress(RuntimeError):
             self._put(outcome)
 
-    def stop(self) -> None:
-        """End the execution; nobody listens."""
+    def leave(self) -> None:
+        """Nobody listens: wait for no room any more. On the event loop."""
         self._stopped.set()
+        while not self._queue.empty():
+            self._drop(self._queue.get_nowait())
+
+    def stop(self) -> None:
+        """End the execution."""
         if self._execution:
             self._execution.stop()
 
@@ -76,20 +92,35 @@ class _Reader:
             return
         for block in self._execution.blocks():
             for table in slices.unpack(block):
+                self._backlog.add(table.nbytes, self._stopped.is_set)
                 self._put(table)
 
     def _put(self, item: Any) -> None:
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+        self._loop.call_soon_threadsafe(self._deliver, item)
+
+    def _deliver(self, item: Any) -> None:
+        if self._stopped.is_set():
+            self._drop(item)
+        else:
+            self._queue.put_nowait(item)
+
+    def _drop(self, item: Any) -> None:
+        if not isinstance(item, BaseException):
+            self._backlog.remove(item.nbytes)
 
 
-async def _drained(queue: asyncio.Queue[Any], patience: Callable[[], float | None]) -> AsyncGenerator[Any | None]:
+async def _drained(
+    queue: asyncio.Queue[Any], patience: Callable[[], float | None], backlog: Backlog
+) -> AsyncGenerator[Any | None]:
     while True:
         try:
             item = await asyncio.wait_for(queue.get(), patience())
         except TimeoutError:
-            item = None
+            yield None
+            continue
         if isinstance(item, _EndedError):
             return
         if isinstance(item, BaseException):
             raise item
+        backlog.remove(item.nbytes)
         yield item

@@ -48,6 +48,8 @@ def release_for(held: HeldLease, exc: Exception) -> Release | None:
     if isinstance(exc, WeightsChangedError):
         return Release(True, str(exc), _WEIGHTS_CHANGED)
     if isinstance(exc, TidemillError):
+        if exc.reason is Reason.STORE_FAILED:
+            return Release(False, str(exc))  # not the chunk's fault, and no attempt at it
         fatal = exc.reason is Reason.DATA_CORRUPT and not is_transient(exc)
         return Release(True, str(exc), exc.reason.value if fatal else "")
     if isinstance(exc, EngineUnavailableError | EngineFailedError | IncompleteError):

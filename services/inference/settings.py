@@ -59,6 +59,9 @@ class InferenceSettings(BaseSettings):
     slots: int = Field(default=4, ge=1, le=256, description="Most leases worked on at a time.")
     call_rows: int = Field(default=512, ge=1, le=4096, description="Most rows of one engine call.")
     part_seconds: float = Field(default=1.0, gt=0, le=60, description="Results are committed about so often.")
+    backlog_bytes: int = Field(
+        default=64 * MIB, ge=MIB, description="Results that may wait to be committed; engines stand still beyond."
+    )
     max_model_len: int = Field(default=8192, ge=16, description="Cap on a model's window, in tokens.")
     max_num_seqs: int = Field(default=256, ge=1, description="Most rows in an engine's batch.")
     max_num_batched_tokens: int = Field(default=4096, ge=16, description="Most tokens of one engine step.")

@@ -1,5 +1,6 @@
 """The rows of a chunk as a Ray Data source: which rows of which segments, read in tasks of a few hundred."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from services.inference import slices
 from tidemill import rowset, segments
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
-from tidemill.store import ObjectStore, open_store
+from tidemill.store import ObjectStore, attach_store
 
 __all__ = [
     "InputUnreadableError",
@@ -21,7 +22,12 @@ __all__ = [
     "read_slice",
     "rows_to_run",
     "slices_of",
+    "verify_segments",
 ]
+
+
+_AWAY_SECONDS = 20.0
+_PAUSE_SECONDS = 0.5
 
 
 class InputUnreadableError(Exception):
@@ -86,8 +92,17 @@ def _slice(covering: Sequence[records_pb2.SegmentRef], rows: Sequence[int]) -> S
 
 def read_rows(store: ObjectStore, piece: Piece) -> Any:
     """The piece's rows as a table of `segments.INPUT_SCHEMA`; TidemillError when the segment cannot be read."""
-    table = segments.read_segment(store, piece.key, sha256=piece.sha256)
-    return table.take([row - piece.start for row in piece.rows])
+    return segments.read_rows(store, piece.key, [row - piece.start for row in piece.rows])
+
+
+def verify_segments(store: ObjectStore, lease: scheduler_service_pb2.Lease) -> None:
+    """Check the digest of each segment of a lease, once: tasks read their own row groups alone.
+
+    Raises:
+        TidemillError: DATA_CORRUPT or STORE_FAILED.
+    """
+    for segment in lease.segments:
+        store.verify(segment.key, segment.sha256)
 
 
 def read_slice(store_uri: str, wanted: Slice) -> Iterator[Any]:
@@ -95,14 +110,21 @@ def read_slice(store_uri: str, wanted: Slice) -> Iterator[Any]:
     changed."""
     import pyarrow as pa
 
-    store = open_store(store_uri)
-    tables: list[Any] = []
-    for piece in wanted.pieces:
-        try:
-            tables.append(read_rows(store, piece))
-        except TidemillError as error:
-            raise InputUnreadableError(error.message, error.reason.value) from None
+    store = attach_store(store_uri)
+    tables = [_read_piece(store, piece) for piece in wanted.pieces]
     yield slices.pack(pa.concat_tables(tables))
+
+
+def _read_piece(store: ObjectStore, piece: Piece) -> Any:
+    # A store that is away for a moment must not end the tasks of the chunk that are at the engine.
+    give_up_at = time.monotonic() + _AWAY_SECONDS
+    while True:
+        try:
+            return read_rows(store, piece)
+        except TidemillError as error:
+            if error.reason is not Reason.STORE_FAILED or time.monotonic() > give_up_at:
+                raise InputUnreadableError(error.message, error.reason.value) from None
+        time.sleep(_PAUSE_SECONDS)
 
 
 def read_chunk(store_uri: str, wanted: Sequence[Slice]) -> Any:

@@ -8,6 +8,7 @@ import socket
 from opentelemetry.trace import Status, StatusCode
 
 from services.inference import metrics
+from services.inference.backlog import Backlog
 from services.inference.blame import EngineFailedError
 from services.inference.chunk_task import ChunkTask, IncompleteError
 from services.inference.cleanup import CleanupTask
@@ -19,10 +20,10 @@ from services.inference.releases import IN_ORDER, Release, release_for
 from services.inference.residency import Wishes
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import InferenceSettings
+from services.inference.store_link import StoreLink
 from tidemill import telemetry
-from tidemill.errors import TidemillError
+from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
-from tidemill.store import ObjectStore
 
 __all__ = ["Worker", "new_worker_id"]
 
@@ -52,13 +53,14 @@ class Worker:
     """Runs until `drain`; `run` returns when the last lease has ended."""
 
     def __init__(
-        self, settings: InferenceSettings, engines: Engines, link: SchedulerLink, store: ObjectStore, store_uri: str
+        self, settings: InferenceSettings, engines: Engines, link: SchedulerLink, store: StoreLink, store_uri: str
     ) -> None:
         self._settings = settings
         self._engines = engines
         self._link = link
         self._store = store
         self._store_uri = store_uri
+        self._backlog = Backlog(settings.backlog_bytes)
         self._held: dict[tuple[str, int], HeldLease] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
@@ -109,6 +111,7 @@ class Worker:
 
     async def _lease_forever(self) -> None:
         while True:
+            await self._store.here()
             free = self._settings.slots - len(self._held)
             if free < 1:
                 self._freed.clear()
@@ -186,6 +189,8 @@ class Worker:
         try:
             await self._run(held)
         except _EXPECTED as exc:
+            if isinstance(exc, TidemillError) and exc.reason is Reason.STORE_FAILED:
+                self._store.lost(exc)
             return release_for(held, exc)
         except Exception as exc:  # a fault of ours must not leave the lease hanging
             log.exception("lease failed", job=held.job, fence=held.lease.fence)
@@ -199,7 +204,7 @@ class Worker:
             await FinaliseTask(held, self._store, self._link, template).run()
             return
         if held.lease.kind == pb.LEASE_KIND_CLEANUP:
-            await CleanupTask(held, self._store, self._link).run()
+            await CleanupTask(held, self._store.store, self._link).run()
             return
         task = ChunkTask(
             held=held,
@@ -209,6 +214,7 @@ class Worker:
             link=self._link,
             call_rows=self._settings.call_rows,
             part_seconds=self._settings.part_seconds,
+            backlog=self._backlog,
         )
         await task.run()
 

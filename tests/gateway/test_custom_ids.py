@@ -4,14 +4,14 @@ import secrets
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway import custom_ids
 from services.gateway.custom_ids import BloomFilter, CustomIdIndex, sidecar_bytes, sidecar_has, sidecar_key
 from tidemill.errors import TidemillError
 from tidemill.internal.v1 import records_pb2
-from tidemill.store import ObjectStore
+from tidemill.store import ObjectStore, open_store
 
 hashes = st.binary(min_size=16, max_size=16)
 
@@ -43,6 +43,7 @@ def stored_segment(store: ObjectStore, number: int, ids: list[bytes]) -> records
     return records_pb2.SegmentRef(key=key, start=number, count=len(ids))
 
 
+@settings(deadline=None)
 @given(
     batches=st.lists(st.sets(hashes, min_size=1, max_size=20), max_size=6),
     asked=st.sets(hashes),
@@ -51,7 +52,7 @@ def stored_segment(store: ObjectStore, number: int, ids: list[bytes]) -> records
 def test_the_index_answers_like_a_set(
     tmp_path_factory: pytest.TempPathFactory, batches: list[set[bytes]], asked: set[bytes], split: int
 ) -> None:
-    store = ObjectStore(tmp_path_factory.mktemp("ids"))
+    store = open_store(tmp_path_factory.mktemp("ids").as_uri())
     segments = [stored_segment(store, number, sorted(batch)) for number, batch in enumerate(batches)]
     index = CustomIdIndex(store, segments[:split])
     for segment, batch in zip(segments[split:], batches[split:], strict=True):
@@ -63,7 +64,7 @@ def test_the_index_answers_like_a_set(
 
 def test_filters_grow_with_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(custom_ids, "_FIRST_CAPACITY", 64)
-    store = ObjectStore(tmp_path)
+    store = open_store(tmp_path.as_uri())
     index = CustomIdIndex(store, [])
     ids = [secrets.token_bytes(16) for _ in range(1000)]
     index.add_segment(stored_segment(store, 0, ids), b"".join(ids))
@@ -72,7 +73,7 @@ def test_filters_grow_with_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_missing_sidecar_is_an_error_and_not_an_empty_one(tmp_path: Path) -> None:
-    store = ObjectStore(tmp_path)
+    store = open_store(tmp_path.as_uri())
     segment = stored_segment(store, 0, [secrets.token_bytes(16)])
     store.delete(sidecar_key(segment.key))
     index = CustomIdIndex(store, [segment])

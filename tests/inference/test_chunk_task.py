@@ -12,6 +12,7 @@ import pytest
 from services.inference import chunk_task
 from services.inference.actor import EngineLostError
 from services.inference.answers import Origin, result_row
+from services.inference.backlog import Backlog
 from services.inference.blame import EngineFailedError
 from services.inference.busy import BusyMeter
 from services.inference.chunk_task import ChunkTask, IncompleteError
@@ -21,6 +22,7 @@ from services.inference.held import HeldLease
 from services.inference.identity import Record
 from services.inference.link import LeaseVoidError
 from services.inference.resident import WeightsChangedError
+from services.inference.store_link import StoreLink
 from tests.inference.fakes import FakeScheduler
 from tests.inference.rows import input_row, prompt
 from tidemill import rowset, segments
@@ -104,9 +106,12 @@ class Bench:
         self.steps: list[Step] = []
         links: Any = (self.engines, self.scheduler)
         monkeypatch.setattr(chunk_task, "stream_slices", self._stream)
-        self.task = ChunkTask(self.held, links[0], open_store(home.as_uri()), home.as_uri(), links[1], 4, 60.0)
+        self.store = open_store(home.as_uri())
+        self.task = ChunkTask(
+            self.held, links[0], StoreLink(self.store), home.as_uri(), links[1], 4, 60.0, Backlog(1 << 20)
+        )
 
-    async def _stream(self, _build: Any, _patience: Any) -> AsyncIterator[Any]:
+    async def _stream(self, _build: Any, _patience: Any, _backlog: Any) -> AsyncIterator[Any]:
         for step in self.steps:
             if isinstance(step, BaseException):
                 raise step

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.inference.backlog import Backlog
 from services.inference.chunk_task import ChunkTask
 from services.inference.condemned import condemned_table
 from services.inference.held import HeldLease
 from services.inference.source import plan_slices
+from services.inference.store_link import StoreLink
 from tests.inference.fakes import FakeScheduler
 from tests.inference.rows import input_row, prompt
 from tidemill import digests, rowset, segments
@@ -89,7 +91,10 @@ async def test_a_chunk_of_condemned_rows_needs_no_engine(tmp_path: Path) -> None
     held = HeldLease(lease(stored_segments(store), set(range(ROWS)) - {2}, {2}))
     engines: Any = None
     link: Any = scheduler
-    await ChunkTask(held, engines, store, tmp_path.as_uri(), link, call_rows=4, part_seconds=1.0).run()
+    task = ChunkTask(
+        held, engines, StoreLink(store), tmp_path.as_uri(), link, call_rows=4, part_seconds=1.0, backlog=Backlog(1)
+    )
+    await task.run()
     (part,) = scheduler.committed
     assert rowset.from_bytes(part.row_bitmap) == rowset.full(ROWS) & ~(1 << 2)
     assert (part.tally.failed, part.row_count, part.part_number) == (9, 9, 0)

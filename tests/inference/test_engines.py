@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from services.inference import slices
+from services.inference.backlog import Backlog
 from services.inference.engines import Engines
 from services.inference.environment import prepare_environment
 from services.inference.models import Catalog
@@ -252,7 +253,8 @@ async def test_a_dataset_is_read_to_its_end() -> None:
     import ray.data
 
     blocks = [slices.pack(pa.table({"row": [number]})) for number in range(4)]
-    tables = [table async for table in stream_slices(lambda: ray.data.from_arrow(blocks), lambda: None)]
+    backlog = Backlog(1 << 20)
+    tables = [table async for table in stream_slices(lambda: ray.data.from_arrow(blocks), lambda: None, backlog)]
     assert sorted(row for table in tables if table for row in table.column("row").to_pylist()) == [0, 1, 2, 3]
 
 
@@ -274,7 +276,7 @@ async def test_leaving_a_dataset_ends_its_actors_at_work(tmp_path: Path) -> None
     def hanging() -> list[int]:
         return [int(path.name[2:]) for path in tmp_path.glob("2-*")]
 
-    stream = stream_slices(build, lambda: 0.2)
+    stream = stream_slices(build, lambda: 0.2, Backlog(1 << 20))
     async with contextlib.aclosing(stream), asyncio.timeout(120):
         async for _ in stream:
             if hanging():

@@ -12,6 +12,7 @@ from services.inference.finalise import FinaliseTask
 from services.inference.held import HeldLease
 from services.inference.identity import Record
 from services.inference.parts import PartWriter
+from services.inference.store_link import StoreLink
 from tests.inference.fakes import FakeScheduler
 from tests.inference.rows import input_row, prompt
 from tidemill import digests, rowset, segments
@@ -60,7 +61,7 @@ class Bench:
     def _writer(self, held: HeldLease, start: int) -> PartWriter:
         rows = min(CHUNK, ROWS - start)
         link: Any = self.scheduler
-        return PartWriter(held, self.store, link, chunk_start=start, chunk_rows=rows, done=0)
+        return PartWriter(held, StoreLink(self.store), link, chunk_start=start, chunk_rows=rows, done=0)
 
     def lease(self, fence: int = 9, outcome: Any = job_pb2.JOB_STATE_SUCCEEDED, **fields: Any) -> HeldLease:
         spec = records_pb2.JobSpec(name=JOB, tenant="acme", model="m")
@@ -82,7 +83,7 @@ class Bench:
     async def close(self, held: HeldLease) -> dict[str, Any]:
         """Run the task; the manifest."""
         link: Any = self.scheduler
-        await FinaliseTask(held, self.store, link, "t" * 64).run()
+        await FinaliseTask(held, StoreLink(self.store), link, "t" * 64).run()
         return json.loads(self.store.get(self.scheduler.finished[-1].output_manifest_key))
 
 

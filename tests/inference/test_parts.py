@@ -9,6 +9,7 @@ from services.inference.engine_config import Answer, Outcome, Refusal
 from services.inference.held import HeldLease
 from services.inference.link import LeaseVoidError
 from services.inference.parts import PartCutter, PartWriter
+from services.inference.store_link import StoreLink
 from tests.inference.fakes import FakeScheduler
 from tests.inference.rows import input_row, prompt
 from tidemill import rowset, segments
@@ -37,7 +38,7 @@ def store(tmp_path: Path) -> ObjectStore:
 
 
 def writer(store: ObjectStore, scheduler: FakeScheduler, held: HeldLease, done: int = 0) -> PartWriter:
-    return PartWriter(held, store, scheduler, chunk_start=100, chunk_rows=8, done=done)  # type: ignore[arg-type]
+    return PartWriter(held, StoreLink(store), scheduler, chunk_start=100, chunk_rows=8, done=done)  # type: ignore[arg-type]
 
 
 def held() -> HeldLease:

@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from services.inference import slices
+from services.inference.backlog import Backlog
 from services.inference.pump import stream_slices
 
 
@@ -45,7 +46,7 @@ class FakeDataset:
 async def read(dataset: FakeDataset, limit: int) -> list[int]:
     """So many rows of it."""
     rows: list[int] = []
-    stream = stream_slices(lambda: dataset, lambda: None)
+    stream = stream_slices(lambda: dataset, lambda: None, Backlog(1 << 20))
     try:
         async for table in stream:
             if table is not None:
@@ -65,7 +66,7 @@ async def test_a_dataset_is_read_to_its_end() -> None:
 
 
 async def test_what_came_before_a_fault_is_not_lost() -> None:
-    stream = stream_slices(lambda: FakeDataset(2, "fault"), lambda: None)
+    stream = stream_slices(lambda: FakeDataset(2, "fault"), lambda: None, Backlog(1 << 20))
     tables = [await anext(stream), await anext(stream)]
     assert [table and table.column("row").to_pylist() for table in tables] == [[0], [1]]
     with pytest.raises(ValueError, match="no disk"):
@@ -82,7 +83,39 @@ async def test_leaving_ends_an_execution_that_hangs() -> None:
 
 async def test_patience_yields_nothing_now_and_then() -> None:
     dataset = FakeDataset(1, "hang")
-    stream = stream_slices(lambda: dataset, lambda: 0.01)
+    stream = stream_slices(lambda: dataset, lambda: 0.01, Backlog(1 << 20))
     seen = [table is None for table in [await anext(stream), await anext(stream)]]
     await stream.aclose()
     assert True in seen
+
+
+async def test_no_more_is_read_than_may_wait() -> None:
+    dataset, backlog = FakeDataset(50, "end"), Backlog(40)
+    stream = stream_slices(lambda: dataset, lambda: None, backlog)
+    first = await anext(stream)
+    assert first is not None
+    most = 40 // first.nbytes
+    await until(lambda: backlog.bytes == most * first.nbytes)
+    rows = [first.column("row")[0].as_py()]
+    async for table in stream:
+        assert table is not None
+        assert backlog.bytes <= 40
+        rows.append(table.column("row")[0].as_py())
+    assert rows == list(range(50))
+    assert backlog.bytes == 0
+
+
+async def test_who_leaves_gives_all_room_back() -> None:
+    dataset, backlog = FakeDataset(50, "end"), Backlog(40)
+    stream = stream_slices(lambda: dataset, lambda: None, backlog)
+    await anext(stream)
+    await until(lambda: backlog.bytes > 0)
+    await stream.aclose()
+    assert await asyncio.to_thread(dataset.closed.wait, 20)
+    await until(lambda: backlog.bytes == 0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - another thread makes it true
+            await asyncio.sleep(0.01)

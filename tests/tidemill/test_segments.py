@@ -3,7 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tidemill import segments
 from tidemill.digests import error_digest, output_digest, row_digest
@@ -95,3 +98,47 @@ def test_damaged_and_missing_segments_are_named(store: ObjectStore) -> None:
             list(segments.read_batches(store, key))
         assert caught.value.reason is Reason.DATA_CORRUPT
         assert caught.value.metadata["key"] == key
+
+
+@given(st.integers(1, 2500), st.data())
+@settings(max_examples=25, deadline=None)
+def test_rows_are_read_by_their_positions(
+    tmp_path_factory: pytest.TempPathFactory, count: int, data: st.DataObject
+) -> None:
+    store = open_store(tmp_path_factory.mktemp("store").as_uri())
+    rows = inputs(count)
+    segments.write_segment(store, "in.parquet", segments.input_table(rows))
+    wanted = sorted(data.draw(st.sets(st.integers(0, count - 1), max_size=20)))
+    table = segments.read_rows(store, "in.parquet", wanted)
+    assert list(segments.input_rows(table)) == [rows[position] for position in wanted]
+
+
+def test_only_row_groups_with_a_wanted_row_are_read(store: ObjectStore) -> None:
+    segments.write_segment(store, "in.parquet", segments.input_table(inputs(2500)))
+    path = store.path("in.parquet")
+    with pq.ParquetFile(str(path)) as file:
+        second = file.metadata.row_group(1).column(0).dictionary_page_offset or 0
+        third = file.metadata.row_group(2).column(0).dictionary_page_offset or 0
+    data = bytearray(path.read_bytes())
+    data[second:third] = bytes(third - second)
+    path.write_bytes(data)
+    assert [row.row_index for row in segments.input_rows(segments.read_rows(store, "in.parquet", [3, 2400]))] == [
+        3,
+        2400,
+    ]
+    with pytest.raises(TidemillError) as caught:
+        segments.read_rows(store, "in.parquet", [3, 1500])
+    assert caught.value.reason is Reason.DATA_CORRUPT
+
+
+def test_rows_that_a_segment_does_not_have_are_an_error(store: ObjectStore) -> None:
+    segments.write_segment(store, "in.parquet", segments.input_table(inputs(5)))
+    with pytest.raises(TidemillError, match="it has 5 rows, and row 5 was asked for"):
+        segments.read_rows(store, "in.parquet", [4, 5])
+
+
+def test_batches_of_a_changed_segment_are_refused_before_the_first(store: ObjectStore) -> None:
+    stored = segments.write_segment(store, "in.parquet", segments.input_table(inputs(5)))
+    assert sum(table.num_rows for table in segments.read_batches(store, "in.parquet", sha256=stored.sha256)) == 5
+    with pytest.raises(TidemillError, match="changed"):
+        next(segments.read_batches(store, "in.parquet", sha256=bytes(32)))

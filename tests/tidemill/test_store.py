@@ -1,5 +1,6 @@
 """The object store on a real folder."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from tidemill.digests import sha256
 from tidemill.errors import Reason, TidemillError
-from tidemill.store import ObjectStore, open_store
+from tidemill.store import MARKER, ObjectStore, attach_store, open_store
 
 
 @pytest.fixture
@@ -142,3 +143,61 @@ def test_files_outside_of_the_folder_are_not_removed(store: ObjectStore, name: s
     with pytest.raises(TidemillError, match="does not lie below"):
         store.remove_files("jobs/a", [name])
     assert store.exists("jobs/b/x")
+
+
+def test_what_is_missing_or_changed_says_what_it_should_be(store: ObjectStore) -> None:
+    store.put("a", b"data")
+    store.verify("a", sha256(b"data"))
+    store.path("a").write_bytes(b"date")
+    for key in ("a", "b"):
+        for read in (store.get, store.verify):
+            with pytest.raises(TidemillError, match=sha256(b"data").hex()) as caught:
+                read(key, sha256(b"data"))
+            assert caught.value.reason is Reason.DATA_CORRUPT
+            assert caught.value.metadata == {"key": key, "expected": sha256(b"data").hex()}
+
+
+@pytest.mark.parametrize("gone", ["root", "mount"])
+def test_a_store_that_is_away_has_lost_nothing(store: ObjectStore, tmp_path: Path, gone: str) -> None:
+    store.put("a", b"data")
+    store.root.rename(tmp_path / "aside")
+    if gone == "mount":
+        store.root.mkdir()
+    for call in (
+        lambda: store.get("a", sha256(b"data")),
+        lambda: store.verify("a", sha256(b"data")),
+        lambda: store.put("b", b"data"),
+        store.check,
+        store.probe,
+    ):
+        with pytest.raises(TidemillError, match="the object store is away") as caught:
+            call()
+        assert caught.value.reason is Reason.STORE_FAILED
+    if gone == "mount":
+        assert list(store.root.iterdir()) == [], "nothing is written below the mount point"
+        store.root.rmdir()
+    assert not store.root.exists()
+    (tmp_path / "aside").rename(store.root)
+    store.probe()
+    assert store.get("a", sha256(b"data")) == b"data"
+
+
+def test_attaching_makes_nothing(tmp_path: Path) -> None:
+    store = attach_store((tmp_path / "store").as_uri())
+    with pytest.raises(TidemillError, match=MARKER):
+        store.check()
+    assert not (tmp_path / "store").exists()
+    open_store((tmp_path / "store").as_uri()).put("a", b"data")
+    assert store.get("a") == b"data"
+
+
+def test_a_probe_leaves_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store.probe()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TidemillError, match="No space left") as caught:
+        store.probe()
+    assert caught.value.reason is Reason.STORE_FAILED
+    assert [path.name for path in store.root.iterdir()] == [MARKER]

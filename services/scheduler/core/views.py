@@ -218,5 +218,7 @@ def is_void(state: State, job: str, fence: int, worker_id: str) -> bool:
 
 
 def is_stopping(state: State, job: str, fence: int) -> bool:
-    """Whether a live lease becomes void in a moment."""
-    return fence in state.leases and job in state.jobs and state.jobs[job].stopping is not None
+    """Whether the worker is to give a live lease back: the job is being stopped, or paused."""
+    if fence not in state.leases or job not in state.jobs:
+        return False
+    return state.jobs[job].stopping is not None or state.jobs[job].pause is not None

@@ -274,7 +274,7 @@ Global___LedgerEvent: _TypeAlias = LedgerEvent  # noqa: Y015
 
 @_typing.final
 class JobPaused(_message.Message):
-    """A job takes no leases until it is resumed; its open leases stay live."""
+    """A job takes no leases until it is resumed; its open leases stay live until their workers, who are told, give them back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

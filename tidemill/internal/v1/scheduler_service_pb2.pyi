@@ -1385,7 +1385,9 @@ class ExtendLeasesResponse(_message.Message):
 
     @_builtins.property
     def stopping(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseKey]:
-        """Leases among the request's that become void in a moment: abort their rows at the engine, commit what is done."""
+        """Leases among the request's that become void in a moment, or whose job is paused: abort their rows at the engine,
+        commit what is done, give them back.
+        """
 
     @_builtins.property
     def pinned_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

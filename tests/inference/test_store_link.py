@@ -1,0 +1,91 @@
+"""Waiting for an object store that is away."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.inference.link import LeaseVoidError
+from services.inference.store_link import StoreLink
+from tidemill.errors import Reason, TidemillError
+from tidemill.store import ObjectStore, open_store
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store((tmp_path / "store").as_uri())
+
+
+@pytest.fixture
+def void() -> asyncio.Event:
+    return asyncio.Event()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - threads make it true
+            await asyncio.sleep(0.01)
+
+
+async def test_work_waits_until_the_store_is_back(store: ObjectStore, tmp_path: Path, void: asyncio.Event) -> None:
+    link, aside = StoreLink(store), tmp_path / "aside"
+    store.root.rename(aside)
+    writing = asyncio.create_task(link.call(lambda: store.put("a", b"data"), void))
+    await until(lambda: link.away)
+    leasing = asyncio.create_task(link.here())
+    await asyncio.sleep(0.7)
+    assert (link.away, leasing.done(), writing.done()) == (True, False, False)
+    aside.rename(store.root)
+    assert (await asyncio.wait_for(writing, 10)).key == "a"
+    await asyncio.wait_for(leasing, 10)
+    assert store.get("a") == b"data"
+
+
+async def test_a_void_lease_waits_no_longer(store: ObjectStore, tmp_path: Path, void: asyncio.Event) -> None:
+    link = StoreLink(store)
+    store.root.rename(tmp_path / "aside")
+    writing = asyncio.create_task(link.call(lambda: store.put("a", b"data"), void))
+    await until(lambda: link.away)
+    void.set()
+    with pytest.raises(LeaseVoidError):
+        await asyncio.wait_for(writing, 10)
+    assert not link.away, "nothing waits"
+
+
+async def test_a_store_that_does_not_answer_is_away(store: ObjectStore, void: asyncio.Event) -> None:
+    link, answers, calls = StoreLink(store), threading.Event(), list[int]()
+
+    def hang() -> str:
+        calls.append(1)
+        assert answers.wait(30)
+        return "done"
+
+    working = asyncio.create_task(link.call(hang, void, silent_seconds=0.05))
+    await until(lambda: link.away)
+    answers.set()
+    assert await asyncio.wait_for(working, 10) == "done"
+    assert (link.away, calls) == (False, [1]), "it is not begun again beside a call that hangs"
+
+
+async def test_other_faults_are_raised_at_once(store: ObjectStore, void: asyncio.Event) -> None:
+    with pytest.raises(TidemillError) as caught:
+        await StoreLink(store).call(lambda: store.get("missing"), void)
+    assert caught.value.reason is Reason.DATA_CORRUPT
+
+
+async def test_a_lost_store_is_away_until_it_can_be_written_to(store: ObjectStore, tmp_path: Path) -> None:
+    link, aside = StoreLink(store), tmp_path / "aside"
+    store.root.rename(aside)
+    for _ in range(2):
+        link.lost(TidemillError(Reason.STORE_FAILED, "no route to host"))
+    assert link.away
+    leasing = asyncio.create_task(link.here())
+    await asyncio.sleep(0.5)
+    assert not leasing.done()
+    aside.rename(store.root)
+    await asyncio.wait_for(leasing, 10)
+    assert not link.away
