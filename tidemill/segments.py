@@ -213,7 +213,7 @@ def outputs(table: Any) -> Iterator[Output]:
 
 
 def with_later_columns(table: Any) -> Any:
-    """The table with `engine_record` and each column of `tidemill.output_columns`, which files of earlier builds lack."""
+    """The table with `engine_record` and each of `tidemill.output_columns`, which files of earlier builds lack."""
     if _ENGINE_RECORD.name not in table.column_names:
         table = table.append_column(_ENGINE_RECORD, _pa.array([""] * table.num_rows, _ENGINE_RECORD.type))
     for item in OUTPUT_FIELDS:

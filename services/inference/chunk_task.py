@@ -19,7 +19,7 @@ from services.inference.engine_config import Call
 from services.inference.engine_span import Usage, describe
 from services.inference.engines import Engines
 from services.inference.held import HeldLease
-from services.inference.identity import Record, identity_of, publish
+from services.inference.identity import Identity, Mode, Record, identity_of, publish
 from services.inference.link import LeaseVoidError, SchedulerLink
 from services.inference.models import ModelFiles
 from services.inference.parts import PartCutter, PartWriter
@@ -110,7 +110,7 @@ class ChunkTask:
         files = await self.engines.ready_files(self.held.model)
         self._check_digest(files)
         config = self.engines.config(files)
-        record = await asyncio.to_thread(publish, self.store, identity_of(config, config.dtype), files, "dedicated")
+        record = await self._publish(identity_of(config, config.dtype), files, "dedicated")
         origin = self._origin(files, self.engines.build, record)
         processor = DedicatedProcessor(config, sampling_values(self.held.lease.spec.sampling), origin)
         try:
@@ -132,8 +132,11 @@ class ChunkTask:
         """The engine's record in the store; asked once."""
         if engine.record is None:
             identity = await engine.actor.identity.remote()
-            engine.record = await asyncio.to_thread(publish, self.store, identity, engine.files, "shared")
+            engine.record = await self._publish(identity, engine.files, "shared")
         return engine.record
+
+    async def _publish(self, identity: Identity, files: ModelFiles, mode: Mode) -> Record:
+        return await self.store.call(lambda: publish(self.store.store, identity, files, mode), self.held.void)
 
     def _origin(self, files: ModelFiles, build: str, record: Record) -> Origin:
         return Origin(self.held.lease.attempt, self.held.lease.chunk_start, files.digest, build, record)

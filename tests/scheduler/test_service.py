@@ -288,6 +288,23 @@ async def test_jobs_are_paged():
         assert (first.more, second.more) == (True, False)
 
 
+async def test_a_pause_reaches_the_worker_who_gives_its_leases_back():
+    async with running() as desk:
+        job = await desk.queue(rows=10)
+        (lease,) = await desk.lease()
+        request = pb.ExtendLeasesRequest(worker_id="w1", leases=[key(lease)], models=[builders.report()])
+        assert not (await desk.rpc.ExtendLeases(request, CONTEXT)).stopping
+        await desk.rpc.PauseJob(pb.PauseJobRequest(job=job), CONTEXT)
+        response = await desk.rpc.ExtendLeases(request, CONTEXT)
+        assert ([each.fence for each in response.stopping], list(response.void)) == ([lease.fence], [])
+        assert not (await desk.commit(builders.part(lease, {0, 1}, chunk=(0, 10)))).chunk_done
+        await desk.rpc.ReleaseLease(pb.ReleaseLeaseRequest(lease=key(lease)), CONTEXT)
+        assert await desk.lease() == []
+        await desk.rpc.ResumeJob(pb.ResumeJobRequest(job=job), CONTEXT)
+        (again,) = await desk.lease()
+        assert (again.chunk_start, again.attempt) == (0, 1)
+
+
 async def test_cancel_reaches_the_worker_and_closes_the_job():
     async with running() as desk:
         job = await desk.queue(rows=10)
