@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,11 +37,14 @@ class Side(Protocol):
 class Child:
     """A program that reads lines and answers with lines, and ends when its input does."""
 
-    def __init__(self, stack: contextlib.ExitStack, *command: str) -> None:
+    def __init__(
+        self, stack: contextlib.ExitStack, *command: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemill-child-"))) / "log"
         self._process = subprocess.Popen(  # noqa: S603 - commands of our own
             ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", *command],  # noqa: S607 - found on the path
             cwd=ROOT,
+            env=os.environ | dict(environment or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stack.enter_context(self._log.open("w")),
@@ -196,7 +200,7 @@ _MODES = ("shared", "dedicated")
 def open_sides(names: Sequence[str], model: Path) -> Generator[Mapping[str, Side]]:
     """The named sides, each ready; everything that was started ends with the context."""
     with contextlib.ExitStack() as stack:
-        service = _service(model, stack) if set(names) & set(_MODES) else None
+        service = open_service(model, stack) if set(names) & set(_MODES) else None
         yield {name: _side(name, model, service, stack) for name in names}
 
 
@@ -212,7 +216,9 @@ def _side(name: str, model: Path, service: Client | None, stack: contextlib.Exit
     return BareEngine("llm" if name == "bare" else "async", arguments, stack)
 
 
-def _service(model: Path, stack: contextlib.ExitStack) -> Client:
+def open_service(model: Path, stack: contextlib.ExitStack, environment: Mapping[str, str] | None = None) -> Client:
+    """A client of a service that was just started; both end with `stack`."""
     home = stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemill-throughput-"))
-    service = json.loads(Child(stack, "benchmarks.service_child", home, str(model)).read())
+    child = Child(stack, "benchmarks.service_child", home, str(model), environment=environment)
+    service = json.loads(child.read())
     return stack.enter_context(Client(service["address"], service["api_key"]))

@@ -1,14 +1,10 @@
-"""Hypothesis settings (the machines that run this are shared, so timing is no criterion), and a Redis to share."""
+"""A Redis to share."""
 
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from tests.scheduler.redis_server import RedisServer
-
-settings.register_profile("scheduler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("scheduler")
 
 
 @pytest.fixture(scope="session")
