@@ -1,10 +1,11 @@
-"""How long a small job takes on a warm engine, from its seal to its end, against a fresh Ray Data LLM pipeline.
+"""How long a small job takes on a warm engine, from its seal to its end, against programs that load their engine anew.
 
     python -m benchmarks.warm_start [--rows 64] [--repeats 5] [--fresh-repeats 2] [--json]
 
 Tidemill's side runs the real scheduler, gateway and inference processes; its clock starts with the call that seals the
-job and stops when the client sees the terminal state: lease, Ray Data, engine, commits, manifest. The other side runs
-afterwards on the same rows and parameters, see `fresh_pipeline`. The ratio is the baseline's time over ours.
+job and stops when the client sees the terminal state: lease, Ray Data, engine, commits, manifest. The others run
+afterwards on the same rows and parameters: a Ray Data LLM pipeline, see `fresh_pipeline`, and `vllm run-batch`, which
+takes the rows as chats. A ratio is their time over ours; `ratio` is that of Ray Data LLM.
 """
 
 import argparse
@@ -13,9 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.statistics import Figure, figure, report
+from benchmarks.throughput_rows import Work, engine_arguments
+from benchmarks.throughput_sides import run_batch
 from tidemill.client import Client, state_name
 from tidemill.up.embedded import UpOptions, running
 
@@ -66,6 +70,13 @@ def measure_fresh(home: Path, rows: int, repeats: int) -> Figure:
     return figure(seconds)
 
 
+def measure_run_batch(home: Path, rows: int, repeats: int) -> Figure:
+    """`vllm run-batch`, each time in a process of its own."""
+    model, work = home / "models" / MODEL, Work(rows, MAX_TOKENS)
+    arguments = engine_arguments(str(model), "float32")
+    return figure([run_batch(model, arguments, prompts(rows, run), work) for run in range(repeats)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=64, help="rows of a job (default 64)")
@@ -76,9 +87,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tidemill-warm-") as folder:
         home = Path(folder)
         ours = measure_warm(home, arguments.rows, arguments.repeats)
-        theirs = measure_fresh(home, arguments.rows, arguments.fresh_repeats)
-    sides = {"tidemill_warm_s": ours, "ray_data_llm_fresh_s": theirs}
-    print(report("warm_start", "s", sides, theirs.median / ours.median, as_json=arguments.json))
+        theirs = {
+            "ray_data_llm_fresh_s": measure_fresh(home, arguments.rows, arguments.fresh_repeats),
+            "vllm_run_batch_s": measure_run_batch(home, arguments.rows, arguments.fresh_repeats),
+        }
+    ratios = {name: round(side.median / ours.median, 2) for name, side in theirs.items()}
+    sides = {"tidemill_warm_s": ours, **theirs}
+    if arguments.json:
+        found = {"sides": {name: asdict(side) for name, side in sides.items()}, "ratios": ratios}
+        found |= {"benchmark": "warm_start", "unit": "s", "ratio": ratios["ray_data_llm_fresh_s"]}
+        print(json.dumps(found))
+    else:
+        print(report("warm_start", "s", sides, ratios["ray_data_llm_fresh_s"], as_json=False))
+        print(f"  ratio of run-batch {ratios['vllm_run_batch_s']:.2f}")
 
 
 if __name__ == "__main__":
