@@ -3,6 +3,7 @@
 import grpc
 from google.rpc import status_pb2
 
+from services.gateway.output_fields import output_fields
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
@@ -112,4 +113,5 @@ def public_result(row: ResultRow) -> row_pb2.RowResult:
         queue_seconds=row.queue_seconds,
         prefill_seconds=row.prefill_seconds,
         decode_seconds=row.decode_seconds,
+        **output_fields(row.output),
     )

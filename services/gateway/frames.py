@@ -8,6 +8,9 @@ from google.protobuf.message import Message
 from services.gateway.limits import MAX_FRAME_BYTES, MAX_ROW_ERRORS
 from services.gateway.prompt_length import PromptLengths
 from services.gateway.row_fields import RowRules, check_known, check_row, row_error
+from services.gateway.row_texts import is_generation, row_texts
+from services.gateway.sampling_together import Effective
+from services.gateway.tasks import tasks_of
 from services.gateway.unknown_fields import has_unknown_fields
 from tidemill.crc import rows_crc32c
 from tidemill.digests import id_hash, row_digest
@@ -44,8 +47,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class RowDemand:
-    """What the scheduler estimates a row's work from: UTF-8 bytes of its prompt or messages, and the most tokens that
-    it may generate, 0 without a limit."""
+    """What the scheduler estimates a row's work from: UTF-8 bytes of its texts, and the most tokens that it may
+    generate in all its answers, 0 without a limit."""
 
     text_bytes: int
     max_tokens: int
@@ -114,8 +117,8 @@ class FrameChecker:
     ) -> None:
         self._lengths = lengths
         self._model = model
-        self._job_max_tokens = sampling.max_tokens
-        self._rules = RowRules(model.model, model.max_model_len, model.has_chat_template)
+        self._sampling = sampling
+        self._rules = RowRules(model.model, model.max_model_len, model.has_chat_template, tasks_of(model), sampling)
 
     def prepare(self, frame: Frame) -> Prepared | Refusal:
         """The frame's rows, encoded, or the reason to refuse all of them."""
@@ -130,7 +133,7 @@ class FrameChecker:
             return refuse_rows(errors, len(frame.rows)) if errors else refuse_unknown()
         if errors := self._row_errors(frame):
             return refuse_rows(errors, len(frame.rows))
-        prepared = _encode(frame, self._job_max_tokens)
+        prepared = _encode(frame, self._sampling)
         if errors := _repeated_ids(frame, prepared.ids):
             return refuse_rows(errors, len(frame.rows))
         return prepared
@@ -138,24 +141,26 @@ class FrameChecker:
     def _row_errors(self, frame: Frame) -> list[row_pb2.RowError]:
         indexed = enumerate(frame.rows, frame.offset)
         errors = [error for index, row in indexed if (error := check_row(row, index, self._rules))]
-        return errors or self._lengths.check(frame.rows, frame.offset, self._model, self._job_max_tokens)
+        return errors or self._lengths.check(frame.rows, frame.offset, self._model, self._sampling.max_tokens)
 
 
-def _encode(frame: Frame, job_max_tokens: int) -> Prepared:
+def _encode(frame: Frame, defaults: row_pb2.SamplingParams) -> Prepared:
     rows: list[InputRow] = []
     for index, row in enumerate(frame.rows, frame.offset):
         request = encode_request(row)
-        task = "chat" if row.HasField("chat") else "prompt"
-        rows.append(InputRow(index, row.custom_id, task, request, row_digest(row.custom_id, request)))
+        kind = str(row.WhichOneof("input"))
+        rows.append(InputRow(index, row.custom_id, kind, request, row_digest(row.custom_id, request)))
     ids = [id_hash(row.custom_id) for row in rows]
-    demands = [_demand(row, job_max_tokens) for row in frame.rows]
+    demands = [_demand(row, defaults) for row in frame.rows]
     return Prepared(rows, ids, demands, sum(len(row.request) for row in rows))
 
 
-def _demand(row: row_pb2.Row, job_max_tokens: int) -> RowDemand:
-    texts = [item.content for item in row.chat.messages] if row.HasField("chat") else [row.prompt]
-    limit = row.sampling.max_tokens if row.sampling.HasField("max_tokens") else job_max_tokens
-    return RowDemand(sum(len(text.encode()) for text in texts), limit)
+def _demand(row: row_pb2.Row, defaults: row_pb2.SamplingParams) -> RowDemand:
+    text_bytes = sum(len(text.encode()) for text in row_texts(row))
+    if not is_generation(row):
+        return RowDemand(text_bytes, 0)
+    values = Effective(row.sampling if row.HasField("sampling") else None, defaults)
+    return RowDemand(text_bytes, values.get("n", 1) * values.get("max_tokens", 0))
 
 
 def _repeated_ids(frame: Frame, ids: Sequence[bytes]) -> list[row_pb2.RowError]:

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import chain
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
@@ -18,9 +19,11 @@ from services.gateway.limits import (
     MIN_WINDOW,
 )
 from services.gateway.sampling_fields import check_sampling
+from services.gateway.sampling_together import Effective, check_together
+from services.gateway.tasks import GENERATION, task_words
 from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
 from tidemill.errors import FieldViolation, Reason, TidemillError
-from tidemill.v1 import job_pb2, job_service_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2
 
 _DATASET = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _INPUTS = frozenset(
@@ -54,9 +57,20 @@ def raise_violations(violations: Sequence[FieldViolation], deadline: Sequence[Fi
         )
 
 
-def check_job_sampling(job: job_pb2.Job, max_model_len: int) -> None:
-    """Raise INVALID_ARGUMENT when the sampling defaults are out of range for the model."""
+def check_job_sampling(
+    job: job_pb2.Job,
+    max_model_len: int,
+    tasks: "frozenset[model_service_pb2.Task.ValueType]" = GENERATION,
+) -> None:
+    """Raise INVALID_ARGUMENT when the sampling defaults are out of range for the model, or are not for its tasks."""
     found = list(check_sampling(job.sampling, max_model_len))
+    if model_service_pb2.TASK_GENERATE not in tasks:
+        found += [
+            FieldViolation(
+                f"sampling.{item.name}", f"{item.name} is for models that generate; this one can {task_words(tasks)}"
+            )
+            for item, _ in job.sampling.ListFields()
+        ]
     if found:
         violations = [FieldViolation(f"job.{item.field}", item.description) for item in found]
         raise TidemillError(
@@ -92,7 +106,8 @@ def _check_job(job: job_pb2.Job) -> Iterator[FieldViolation]:
             f"has {_size(job.origin_run_id)} bytes; at most {MAX_ORIGIN_RUN_ID_BYTES} are allowed",
         )
     yield from _check_labels(job)
-    for item in check_sampling(job.sampling, 0):
+    # What a default lacks a row may set, so only values that are there are compared.
+    for item in chain(check_sampling(job.sampling, 0), check_together(Effective(None, job.sampling), 0)):
         yield FieldViolation(f"job.{item.field}", item.description)
 
 

@@ -10,6 +10,7 @@ from services.gateway.job_fields import check_create, check_job_sampling, deadli
 from services.gateway.page_size import checked_page_size
 from services.gateway.page_tokens import PageTokens
 from services.gateway.scheduler import Scheduler
+from services.gateway.tasks import tasks_of
 from tidemill import names, telemetry
 from tidemill.errors import FieldViolation, Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
@@ -34,7 +35,7 @@ class Jobs:
         principal.check_parent(request.parent)
         check_create(request)
         model = await self._catalogue.require(request.job.model)
-        check_job_sampling(request.job, model.max_model_len)
+        check_job_sampling(request.job, model.max_model_len, tasks_of(model))
         return await self._scheduler.create_job(new_spec(principal.tenant, request))
 
     async def get(self, principal: Principal, request: job_service_pb2.GetJobRequest) -> job_pb2.Job:

@@ -7,6 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from services.gateway.row_fields import row_error
+from services.gateway.row_texts import is_generation, row_texts
 from tidemill import telemetry
 from tidemill.errors import RowCode, TidemillError
 from tidemill.internal.v1 import records_pb2
@@ -28,16 +29,18 @@ class PromptLengths:
     def check(
         self, rows: Sequence[row_pb2.Row], first_index: int, model: records_pb2.ModelReport, job_max_tokens: int
     ) -> list[row_pb2.RowError]:
-        """The rows whose content and `max_tokens` (the row's, else the job's, else 1) exceed the window.
+        """The rows whose content and `max_tokens` (the row's, else the job's, else 1) exceed the window; nothing is
+        generated for rows other than prompts and chats.
 
-        The chat template's own tokens are not counted here; the worker counts them and fails such a row alone.
+        Special tokens, such as a chat template's, are not counted here; the worker counts them and fails such a row
+        alone.
         """
         if not (model.max_model_len and model.tokenizer_key):
             return []
         errors: list[row_pb2.RowError] = []
         for position, row in enumerate(rows):
-            wanted = (row.sampling.max_tokens if row.sampling.HasField("max_tokens") else job_max_tokens) or 1
-            texts = _texts(row)
+            wanted = _wanted(row, job_max_tokens)
+            texts = row_texts(row)
             if not _may_exceed(texts, model.max_model_len - wanted):
                 continue
             tokens = self._count(texts, model)
@@ -61,10 +64,10 @@ def _load(store: ObjectStore, key: str, sha256: str) -> Any:
     return Tokenizer.from_buffer(store.get(key, bytes.fromhex(sha256) if sha256 else None))
 
 
-def _texts(row: row_pb2.Row) -> list[str]:
-    if row.HasField("chat"):
-        return [message.content for message in row.chat.messages]
-    return [row.prompt]
+def _wanted(row: row_pb2.Row, job_max_tokens: int) -> int:
+    if not is_generation(row):
+        return 0
+    return (row.sampling.max_tokens if row.sampling.HasField("max_tokens") else job_max_tokens) or 1
 
 
 def _may_exceed(texts: list[str], room: int) -> bool:
@@ -76,9 +79,13 @@ def _may_exceed(texts: list[str], room: int) -> bool:
 def _too_long(
     row: row_pb2.Row, index: int, tokens: int, wanted: int, model: records_pb2.ModelReport
 ) -> row_pb2.RowError:
-    field = "chat" if row.HasField("chat") else "prompt"
-    message = (
-        f"the {field} has {tokens} tokens and max_tokens is {wanted}, together {tokens + wanted}; the window of "
-        f"{model.model} holds {model.max_model_len}: shorten the {field} or lower max_tokens"
-    )
+    field = str(row.WhichOneof("input"))
+    window = f"the window of {model.model} holds {model.max_model_len}"
+    if is_generation(row):
+        message = (
+            f"the {field} has {tokens} tokens and max_tokens is {wanted}, together {tokens + wanted}; {window}: "
+            f"shorten the {field} or lower max_tokens"
+        )
+    else:
+        message = f"the row has {tokens} tokens; {window}: shorten its text"
     return row_error(row.custom_id, index, RowCode.PROMPT_TOO_LONG, field, message)

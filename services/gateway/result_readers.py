@@ -15,8 +15,10 @@ from tidemill.segments import read_batches, result_rows
 from tidemill.store import ObjectStore
 from tidemill.v1 import job_pb2, row_pb2
 
-# What a window of rows may take in memory, judged by its tokens.
+# What a window of rows may take in memory, judged by its tokens and by what the rows before it took: vectors and log
+# probabilities have no tokens to go by, so the first window is small.
 _WINDOW_BYTES = 4 << 20
+_FIRST_ROWS = 32
 _BYTES_PER_TOKEN = 6
 _BYTES_PER_ROW = 400
 
@@ -85,12 +87,12 @@ class _Chunk:
         self.output_tokens += part.tally.output_tokens
         self.parts.append((part.key, bitmap))
 
-    def run_from(self, offset: int) -> int:
+    def run_from(self, offset: int, known_row_bytes: int) -> int:
         """Number of finished rows from `offset` on without a gap, shortened to what fits into a window."""
         rest = self.done >> offset
         run = (~rest & (rest + 1)).bit_length() - 1
         row_bytes = _BYTES_PER_ROW + _BYTES_PER_TOKEN * self.output_tokens // max(1, self.done.bit_count())
-        return min(run, max(1, _WINDOW_BYTES // row_bytes))
+        return min(run, max(1, _WINDOW_BYTES // max(row_bytes, known_row_bytes)))
 
 
 class InputReader(ResultReader):
@@ -100,15 +102,20 @@ class InputReader(ResultReader):
         super().__init__(scheduler, store, job, position)
         self._chunks: dict[int, _Chunk] = {}
         self._starts: list[int] = []
+        self._row_bytes = _WINDOW_BYTES // _FIRST_ROWS
 
     async def read(self) -> AsyncIterator[Results]:
         async for part in self._fresh_parts():
             self._chunks.setdefault(part.chunk_start, _Chunk(part.chunk_start)).add(part)
         self._starts = sorted(self._chunks)
-        while (chunk := self._chunk_at_position()) and (run := chunk.run_from(self.position - chunk.start)):
+        while (chunk := self._chunk_at_position()) and (run := self._run(chunk)):
             rows = await asyncio.to_thread(self._load, chunk, self.position, run)
             self.position += len(rows)
+            self._row_bytes = sum(row.ByteSize() for row in rows) // len(rows)
             yield rows
+
+    def _run(self, chunk: _Chunk) -> int:
+        return chunk.run_from(self.position - chunk.start, self._row_bytes)
 
     def _chunk_at_position(self) -> _Chunk | None:
         found = bisect_right(self._starts, self.position)
@@ -123,7 +130,7 @@ class InputReader(ResultReader):
         for key, bitmap in chunk.parts:
             if bitmap & window:
                 for table in read_batches(self._store, key):
-                    rows.extend(row for row in _public_rows(table) if start <= row.row_index < start + count)
+                    rows.extend(_public_rows(_between(table, start, start + count)))
         return sorted(rows, key=lambda row: row.row_index)
 
 
@@ -147,6 +154,11 @@ async def _groups(store: ObjectStore, key: str) -> AsyncIterator[Results]:
 def _next_group(tables: Iterator[Any]) -> Results | None:
     table = next(tables, None)
     return None if table is None else list(_public_rows(table))
+
+
+def _between(table: Any, start: int, end: int) -> Any:
+    indices = table.column("row_index").to_numpy()
+    return table.filter((indices >= start) & (indices < end))
 
 
 def _public_rows(table: Any) -> Iterator[row_pb2.RowResult]:

@@ -1,24 +1,31 @@
 """What makes a row acceptable, apart from the length of its prompt."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from services.gateway.limits import MAX_CUSTOM_ID_BYTES, SHOWN_CUSTOM_ID_BYTES
+from services.gateway.limits import MAX_CUSTOM_ID_BYTES, MAX_DIMENSIONS, SHOWN_CUSTOM_ID_BYTES
 from services.gateway.sampling_fields import check_sampling
+from services.gateway.sampling_together import Effective, check_together
+from services.gateway.tasks import GENERATION, task_words
 from services.gateway.unknown_fields import has_unknown_fields
-from tidemill.errors import RowCode
-from tidemill.v1 import row_pb2
+from tidemill.encoding import MODEL_TASKS
+from tidemill.errors import FieldViolation, RowCode
+from tidemill.v1 import model_service_pb2, row_pb2
 
 _ROLES = ("system", "user", "assistant")
+# Kinds of rows beside prompts and chats, and their texts.
+_TEXTS = {"embedding": ("text",), "classification": ("text",), "score": ("query", "document")}
 
 
 @dataclass(frozen=True)
 class RowRules:
-    """What a job's model allows; `max_model_len` 0 means that no worker has said."""
+    """What a job and its model allow; `max_model_len` 0 means that no worker has said. `sampling` is the job's."""
 
     model: str
     max_model_len: int = 0
     has_chat_template: bool = True
+    tasks: "frozenset[model_service_pb2.Task.ValueType]" = GENERATION
+    sampling: row_pb2.SamplingParams = field(default_factory=row_pb2.SamplingParams)
 
 
 @dataclass(frozen=True)
@@ -56,18 +63,55 @@ def shown_custom_id(custom_id: str) -> str:
 
 def _findings(row: row_pb2.Row, rules: RowRules) -> Iterator[_Finding]:
     yield from _check_custom_id(row.custom_id)
-    match row.WhichOneof("input"):
-        case "prompt" if row.prompt:
-            pass
+    kind = row.WhichOneof("input")
+    if kind is None:
+        problem = f"the row is empty; set one of {', '.join(MODEL_TASKS)}"
+        yield _Finding(RowCode.INPUT_MISSING, "input", problem)
+        return
+    if MODEL_TASKS[kind] not in rules.tasks:
+        can = task_words(rules.tasks)
+        problem = f"model {rules.model} has no answer to a row of this kind: it can {can}; name a model that can"
+        yield _Finding(RowCode.TASK_NOT_SUPPORTED, kind, problem)
+    match kind:
         case "prompt":
-            yield _Finding(RowCode.INPUT_MISSING, "prompt", "the prompt is empty; give it at least one character")
+            if not row.prompt:
+                problem = "the prompt is empty; give it at least one character"
+                yield _Finding(RowCode.INPUT_MISSING, "prompt", problem)
+            yield from _check_sampling(row, rules)
         case "chat":
             yield from _check_chat(row.chat, rules)
+            yield from _check_sampling(row, rules)
         case _:
-            yield _Finding(RowCode.INPUT_MISSING, "input", "the row is empty; set prompt or chat")
-    if row.HasField("sampling"):
-        for item in check_sampling(row.sampling, rules.max_model_len):
-            yield _Finding(RowCode.PARAMETER_OUT_OF_RANGE, item.field, item.description)
+            yield from _check_pooled(row, kind)
+
+
+def _check_sampling(row: row_pb2.Row, rules: RowRules) -> Iterator[_Finding]:
+    own = row.sampling if row.HasField("sampling") else None
+    if own is not None:
+        for item in check_sampling(own, rules.max_model_len):
+            yield _sampling_finding(item)
+    for item in check_together(Effective(own, rules.sampling), rules.max_model_len):
+        yield _sampling_finding(item)
+
+
+def _sampling_finding(item: FieldViolation) -> _Finding:
+    is_schema = item.field == "sampling.json_schema"
+    code = RowCode.SCHEMA_INVALID if is_schema else RowCode.PARAMETER_OUT_OF_RANGE
+    return _Finding(code, item.field, item.description)
+
+
+def _check_pooled(row: row_pb2.Row, kind: str) -> Iterator[_Finding]:
+    for name in _TEXTS[kind]:
+        if not getattr(getattr(row, kind), name):
+            problem = f"the {name} is empty; give it at least one character"
+            yield _Finding(RowCode.INPUT_MISSING, f"{kind}.{name}", problem)
+    size = row.embedding.dimensions if row.embedding.HasField("dimensions") else 1
+    if not 1 <= size <= MAX_DIMENSIONS:
+        problem = f"dimensions is {size}; it must be from 1 to {MAX_DIMENSIONS}"
+        yield _Finding(RowCode.PARAMETER_OUT_OF_RANGE, "embedding.dimensions", problem)
+    for item, _ in row.sampling.ListFields():
+        problem = f"{item.name} is for prompts and chats; remove it from this row of kind {kind}"
+        yield _Finding(RowCode.UNSUPPORTED_PARAMETER, f"sampling.{item.name}", problem)
 
 
 def _check_custom_id(custom_id: str) -> Iterator[_Finding]:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, cast
 
-from services.gateway.limits import MAX_STOP_BYTES, MAX_STOP_STRINGS
+from services.gateway.limits import MAX_ANSWERS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS
 from tidemill.errors import FieldViolation
+from tidemill.json_schema import schema_problem
 from tidemill.v1 import row_pb2
 
 # name: (low, high, whether low itself is allowed)
@@ -15,6 +16,8 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "frequency_penalty": (-2, 2, True),
     "presence_penalty": (-2, 2, True),
     "repetition_penalty": (0, 2, False),
+    "n": (1, MAX_ANSWERS, True),
+    "logprobs": (0, MAX_LOGPROBS, True),
 }
 
 
@@ -25,6 +28,8 @@ def check_sampling(sampling: row_pb2.SamplingParams, max_model_len: int) -> Iter
             yield from _check_range(name, getattr(sampling, name), bounds)
     yield from _check_integers(sampling, max_model_len)
     yield from _check_stop(sampling)
+    if sampling.HasField("json_schema") and (problem := schema_problem(sampling.json_schema)):
+        yield FieldViolation("sampling.json_schema", f"the schema is refused: {problem}")
 
 
 def _check_range(name: str, value: float, bounds: tuple[float, float, bool]) -> Iterator[FieldViolation]:
@@ -40,6 +45,8 @@ def _check_integers(sampling: row_pb2.SamplingParams, max_model_len: int) -> Ite
         yield FieldViolation("sampling.top_k", f"top_k is {sampling.top_k}; it must be 1 or more, or -1 for all tokens")
     if sampling.HasField("seed") and sampling.seed < 0:
         yield FieldViolation("sampling.seed", f"seed is {sampling.seed}; it must be from 0 to 2^63-1")
+    if sampling.HasField("min_tokens") and sampling.min_tokens < 0:
+        yield FieldViolation("sampling.min_tokens", f"min_tokens is {sampling.min_tokens}; it must be 0 or more")
     if sampling.HasField("max_tokens"):
         yield from _check_max_tokens(sampling.max_tokens, max_model_len)
 

@@ -6,9 +6,11 @@ from typing import Any, Self
 
 import grpc.aio
 
+from tests.gateway.fake_outputs import fake_output
 from tidemill import digests, rowset
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2, scheduler_service_pb2_grpc
 from tidemill.names import parse_job
+from tidemill.outputs import Output
 from tidemill.segments import ResultRow, input_rows, read_segment, result_table, write_segment
 from tidemill.store import ObjectStore
 from tidemill.v1 import job_pb2, model_service_pb2, row_pb2
@@ -29,12 +31,14 @@ class FakeWorker:
 
     Attributes:
         busy_seconds: engine time that each part claims to have taken.
+        tasks: what the model can be asked for; none, as workers of earlier builds report it, is generation.
     """
 
     def __init__(self, scheduler: str, store: ObjectStore, model: str, tokenizer: bytes) -> None:
         self.model = model
         self.store = store
         self.busy_seconds = 0.0
+        self.tasks: list[model_service_pb2.Task.ValueType] = []
         self._id = f"worker-of-{model}"
         self._channel: Any = grpc.aio.insecure_channel(scheduler)
         self._stub: Any = scheduler_service_pb2_grpc.SchedulerServiceStub(self._channel)
@@ -49,6 +53,7 @@ class FakeWorker:
             "tokenizer_key": self._tokenizer.key,
             "tokenizer_sha256": self._tokenizer.sha256.hex(),
             "has_chat_template": True,
+            "tasks": self.tasks,
             **fields,
         }
         return records_pb2.ModelReport(model=model or self.model, **values)
@@ -187,12 +192,12 @@ class FakeWorker:
 
 
 def _result(lease: pb.Lease, row: Any, failed: bool, text: str) -> ResultRow:
-    answer = text or f"answer to {row.custom_id}"
+    output = Output() if failed else fake_output(row, text or f"answer to {row.custom_id}")
     return ResultRow(
         row_index=row.row_index,
         custom_id=row.custom_id,
         status=row_pb2.ROW_STATUS_FAILED if failed else row_pb2.ROW_STATUS_SUCCEEDED,
-        text=None if failed else answer,
+        text=output.text,
         finish_reason="" if failed else "stop",
         prompt_tokens=3,
         output_tokens=0 if failed else 4,
@@ -204,11 +209,16 @@ def _result(lease: pb.Lease, row: Any, failed: bool, text: str) -> ResultRow:
         error_code="ENGINE_REFUSED" if failed else "",
         error_message="no" if failed else "",
         request_digest=row.digest,
-        output_digest=digests.error_digest("ENGINE_REFUSED") if failed else digests.output_digest(answer),
+        output_digest=digests.error_digest("ENGINE_REFUSED") if failed else output.digest,
         chunk_start=lease.chunk_start,
         model_digest="ab" * 32,
         engine_build="fake 1.0",
         engine_record=RECORD.hex(),
+        vector=output.vector,
+        classes=output.classes,
+        score=output.score,
+        alternatives=output.alternatives,
+        logprobs=output.logprobs,
     )
 
 

@@ -10,7 +10,7 @@ from tests.gateway.client import prompts
 from tidemill.internal.v1 import records_pb2
 from tidemill.names import JobName, new_job_id
 from tidemill.store import open_store
-from tidemill.v1 import job_service_pb2, row_pb2
+from tidemill.v1 import job_service_pb2, model_service_pb2, row_pb2
 
 
 def segments(
@@ -18,7 +18,8 @@ def segments(
 ) -> list[records_pb2.SegmentRef]:
     """The segments that a frame of `rows` is cut into."""
     store = open_store(tmp_path.as_uri())
-    report = records_pb2.ModelReport(model="m", has_chat_template=True)
+    tasks = [model_service_pb2.TASK_GENERATE, model_service_pb2.TASK_SCORE]
+    report = records_pb2.ModelReport(model="m", has_chat_template=True, tasks=tasks)
     checker = FrameChecker(PromptLengths(store), report, row_pb2.SamplingParams(max_tokens=max_tokens))
     message = job_service_pb2.AppendRowsRequest(rows=rows)
     prepared = checker.prepare(Frame(0, message.rows, message))
@@ -46,3 +47,18 @@ def test_rows_without_a_limit_count_as_zero(tmp_path: Path) -> None:
     rows[0].sampling.max_tokens = 7
     (found,) = segments(tmp_path, rows, 10)
     assert found.max_output_tokens == 7
+
+
+def test_every_answer_counts(tmp_path: Path) -> None:
+    rows = prompts(0, 2)
+    rows[0].sampling.n = 4
+    rows[0].sampling.max_tokens = 7
+    rows[1].sampling.n = 2
+    (found,) = segments(tmp_path, rows, 10, max_tokens=5)
+    assert found.max_output_tokens == 4 * 7 + 2 * 5
+
+
+def test_rows_that_generate_nothing_have_no_limit_of_their_own(tmp_path: Path) -> None:
+    row = row_pb2.Row(custom_id="s", score=row_pb2.ScoreInput(query="ab", document="c"))
+    (found,) = segments(tmp_path, [row], 10, max_tokens=5)
+    assert (found.text_bytes, found.max_output_tokens) == (3, 0)

@@ -39,6 +39,13 @@ INSIDE: list[dict[str, Any]] = [
     {"frequency_penalty": -2},
     {"presence_penalty": 2},
     {"repetition_penalty": 2},
+    {"n": 1},
+    {"n": 16},
+    {"logprobs": 0},
+    {"logprobs": 20},
+    {"min_tokens": 0},
+    {"ignore_eos": True},
+    {"json_schema": "{}"},
 ]
 OUTSIDE: list[dict[str, Any]] = [
     *({"temperature": value} for value in (-0.01, 2.01, NAN, INF, -INF)),
@@ -51,6 +58,10 @@ OUTSIDE: list[dict[str, Any]] = [
     *({"frequency_penalty": value} for value in (-2.1, 2.1, NAN)),
     *({"presence_penalty": value} for value in (-2.1, 2.1, INF)),
     *({"repetition_penalty": value} for value in (0, 2.1, NAN)),
+    *({"n": value} for value in (0, -1, 17)),
+    *({"logprobs": value} for value in (-1, 21)),
+    {"min_tokens": -1},
+    *({"json_schema": value} for value in ("", "{", "[]", '{"type": 1}')),
 ]
 
 

@@ -25,6 +25,19 @@ sampling = st.builds(
     max_tokens=st.none() | st.integers(min_value=1, max_value=4096),
     seed=st.none() | st.integers(min_value=0, max_value=2**63 - 1),
     stop=st.lists(st.text(min_size=1, max_size=5), max_size=3),
+    n=st.none() | st.integers(min_value=1, max_value=16),
+    logprobs=st.none() | st.integers(min_value=0, max_value=20),
+    min_tokens=st.none() | st.integers(min_value=0, max_value=9),
+    ignore_eos=st.none() | st.booleans(),
+    json_schema=st.none() | st.just('{"type": "object"}'),
+)
+pooled = st.one_of(
+    st.builds(
+        row_pb2.Row,
+        embedding=st.builds(row_pb2.EmbeddingInput, text=text, dimensions=st.none() | st.integers(1, 65_536)),
+    ),
+    st.builds(row_pb2.Row, classification=st.builds(row_pb2.ClassificationInput, text=text)),
+    st.builds(row_pb2.Row, score=st.builds(row_pb2.ScoreInput, query=text, document=text)),
 )
 prompts = st.builds(row_pb2.Row, prompt=text.filter(bool), sampling=sampling)
 chats = st.builds(
@@ -44,10 +57,20 @@ def test_requests_round_trip(row: row_pb2.Row) -> None:
     assert request.prompt == row.prompt
     assert request.messages == tuple(Message(item.role, item.content) for item in row.chat.messages)
     assert request.sampling == sampling_values(row.sampling)
-    assert {type(value) for value in request.sampling.values()} <= {int, float, list}
+    assert {type(value) for value in request.sampling.values()} <= {bool, int, float, str, list}
 
 
-@given(prompts | chats)
+@given(pooled)
+def test_requests_without_generation_round_trip(row: row_pb2.Row) -> None:
+    request = decode_request(encode_request(row))
+    assert request.task == row.WhichOneof("input")
+    assert (request.text or "") == (row.embedding.text or row.classification.text)
+    assert request.dimensions == (row.embedding.dimensions if row.embedding.HasField("dimensions") else None)
+    assert (request.query, request.document) == (row.score.query, row.score.document)
+    assert not request.sampling
+
+
+@given(prompts | chats | pooled)
 def test_a_row_comes_back_from_its_bytes(row: row_pb2.Row) -> None:
     back = decode_row("mine", encode_request(row))
     assert back.custom_id == "mine"
@@ -55,7 +78,7 @@ def test_a_row_comes_back_from_its_bytes(row: row_pb2.Row) -> None:
     assert encode_request(back) == encode_request(row)
 
 
-@given(prompts | chats)
+@given(prompts | chats | pooled)
 def test_encoding_depends_on_content_alone(row: row_pb2.Row) -> None:
     copy = row_pb2.Row.FromString(row.SerializeToString())
     copy.custom_id = "another"
@@ -68,6 +91,15 @@ def test_the_encoding_of_a_row_is_fixed() -> None:
     assert encode_request(row) == expected.encode()
 
 
+def test_the_encoding_of_the_other_kinds_is_fixed() -> None:
+    cut = row_pb2.Row(embedding=row_pb2.EmbeddingInput(text="a", dimensions=8))
+    assert encode_request(cut) == b'{"dimensions":8,"task":"embedding","text":"a","v":1}'
+    label = row_pb2.Row(classification=row_pb2.ClassificationInput(text="a"))
+    assert encode_request(label) == b'{"task":"classification","text":"a","v":1}'
+    pair = row_pb2.Row(score=row_pb2.ScoreInput(query="a", document="b"))
+    assert encode_request(pair) == b'{"document":"b","query":"a","task":"score","v":1}'
+
+
 def test_a_row_without_input_has_no_encoding() -> None:
     with pytest.raises(ValueError, match="without input"):
         encode_request(row_pb2.Row(custom_id="a"))
@@ -77,6 +109,7 @@ def test_a_row_without_input_has_no_encoding() -> None:
     ("fields", "words"),
     [
         ({"v": 2}, "version 1"),
+        ({"v": 1, "task": "paint"}, "unknown"),
         ({"v": 1, "task": "prompt", "sampling": {"seed": 1.5}}, "whole number"),
         ({"v": 1, "task": "prompt", "sampling": {"best_of": 2}}, "unknown"),
     ],

@@ -30,7 +30,8 @@ def imagined(backlog: Backlog, request: scheduler_service_pb2.EstimateJobRequest
         require(0 <= getattr(request, field) <= MAX_TOKENS, field, f"must be 0 to {MAX_TOKENS}")
     pace = backlog.state.pace(spec.model)
     prompt = request.prompt_tokens_per_row or DEFAULT_PROMPT_TOKENS
-    output = request.output_tokens_per_row or output_guess(pace, min(spec.sampling.max_tokens, MAX_TOKENS))
+    answers = spec.sampling.max_tokens * max(1, spec.sampling.n)
+    output = request.output_tokens_per_row or output_guess(pace, min(answers, MAX_TOKENS))
     # A length that the caller gives is taken as known.
     p50, p90 = row_tokens(prompt, output, 10**6 if request.output_tokens_per_row else 0)
     weight = backlog.limits.weight(spec.service_class)
