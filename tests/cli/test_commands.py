@@ -77,7 +77,7 @@ def test_a_fault_on_standard_input_cancels_the_job(run: Run, service: Service) -
     assert "was cancelled" in result.stderr
     mixed = run("submit", "-", "--model", service.model, stdin=PLAIN + json.dumps(CHAT))
     assert mixed.exit_code == 2
-    assert "stdin line 121: chats and prompts are mixed" in mixed.stderr
+    assert "stdin line 121: rows of several kinds are mixed" in mixed.stderr
 
 
 def test_submit_without_waiting_then_the_other_commands(run: Run, service: Service, plain: str) -> None:

@@ -107,7 +107,7 @@ def test_rows_from_what_is_at_hand() -> None:
         (5, "rows[1]", Reason.INVALID_ROWS),
         ({"prompt": "a", "messages": []}, "rows[1].messages", Reason.INVALID_ROWS),
         ({"prompt": "a", "temperature": float("nan")}, "rows[1].temperature", Reason.INVALID_ROWS),
-        ({"prompt": "a", "logprobs": 1}, "rows[1].logprobs", Reason.UNSUPPORTED_PARAMETER),
+        ({"prompt": "a", "best_of": 1}, "rows[1].best_of", Reason.UNSUPPORTED_PARAMETER),
     ],
 )
 def test_a_bad_row_is_named(item: Any, field: str, reason: Reason) -> None:

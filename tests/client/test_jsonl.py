@@ -38,6 +38,8 @@ def batch(request: dict[str, Any], endpoint: str = "/v1/chat/completions", **fie
 
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
+EMBEDDINGS = "/v1/embeddings"
+SCHEMA = {"type": "object", "properties": {"b": {}, "a": {}}}
 
 
 def test_plain_lines_and_their_parameters() -> None:
@@ -75,6 +77,57 @@ def test_batch_lines() -> None:
     assert first.request.row.chat.messages[0].content == "hi"
     assert second.request.row == row_pb2.Row(custom_id="b", prompt="p")
     assert second.request.endpoint is Endpoint.COMPLETION
+
+
+def rows_of(*lines: Any) -> list[row_pb2.Row]:
+    return [item.request.row for item in read("\n".join(json.dumps(line) for line in lines).encode())]
+
+
+def test_the_other_kinds_in_both_forms() -> None:
+    cut = row_pb2.EmbeddingInput(text="x", dimensions=8)
+    pair = row_pb2.ScoreInput(query="q", document="d")
+    label = row_pb2.ClassificationInput(text="x")
+    plain = rows_of({"embed": "x", "dimensions": 8}, {"classify": "x"}, {"query": "q", "document": "d"})
+    body = rows_of(
+        batch({"model": "m", "input": "x", "dimensions": 8, "encoding_format": "float"}, EMBEDDINGS),
+        batch({"input": "x"}, "/classify"),
+        batch({"queries": "q", "documents": "d"}, "/v1/score"),
+    )
+    for row, other in zip(plain, body, strict=True):
+        row.custom_id = other.custom_id = "a"
+        assert row == other
+    assert plain == [
+        row_pb2.Row(custom_id="a", embedding=cut),
+        row_pb2.Row(custom_id="a", classification=label),
+        row_pb2.Row(custom_id="a", score=pair),
+    ]
+
+
+def test_several_answers_and_log_probabilities() -> None:
+    chat, bare, text, plain = rows_of(
+        batch({**CHAT, "n": 3, "logprobs": True, "top_logprobs": 5, "min_tokens": 1, "ignore_eos": True}),
+        batch({**CHAT, "logprobs": True}),
+        batch({"prompt": "p", "logprobs": 2}, "/v1/completions"),
+        {"prompt": "p", "logprobs": 2, "n": 4},
+    )
+    assert chat.sampling == row_pb2.SamplingParams(n=3, logprobs=5, min_tokens=1, ignore_eos=True)
+    assert bare.sampling == row_pb2.SamplingParams(logprobs=0)
+    assert text.sampling == row_pb2.SamplingParams(logprobs=2)
+    assert plain.sampling == row_pb2.SamplingParams(logprobs=2, n=4)
+
+
+def test_schemas_keep_the_order_of_their_properties() -> None:
+    named = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}
+    rows = rows_of(
+        batch({**CHAT, "response_format": named}),
+        {"prompt": "p", "json_schema": SCHEMA},
+        {"prompt": "p", "json_schema": json.dumps(SCHEMA, separators=(",", ":"))},
+        batch({**CHAT, "response_format": {"type": "json_object"}}),
+        batch({**CHAT, "response_format": {"type": "text"}}),
+    )
+    text = '{"type":"object","properties":{"b":{},"a":{}}}'
+    assert [row.sampling.json_schema for row in rows] == [text, text, text, '{"type":"object"}', ""]
+    assert not rows[-1].HasField("sampling")
 
 
 def test_line_ends_marks_and_blank_lines_are_tolerated() -> None:
@@ -158,7 +211,7 @@ BAD_FIELDS: list[tuple[Any, str, str]] = [
     ({"prompt": "a", "stop": [""]}, "stop", "1 to 256 bytes"),
     ({"prompt": "a", "stop": ["x"] * 17}, "stop", "at most 16"),
     (batch(CHAT, method="GET"), "method", 'must be "POST"'),
-    (batch(CHAT, url="/v1/embeddings"), "url", "must be"),
+    (batch(CHAT, url="/v1/audio"), "url", "must be one of"),
     (batch(CHAT, url=["x"]), "url", "must be"),
     (batch(CHAT, extra=1), "extra", "is not part of a batch request"),
     (batch(CHAT, body="x"), "body", "must be an object"),
@@ -170,6 +223,41 @@ BAD_FIELDS: list[tuple[Any, str, str]] = [
     (batch({**CHAT, "model": 1}), "body.model", "must be a model's id"),
     (batch({**CHAT, "max_tokens": 1, "max_completion_tokens": 2}), "body.max_completion_tokens", "contradicts"),
     (batch({**CHAT, "max_completion_tokens": "9"}), "body.max_tokens", "must be a whole number"),
+    (batch({**CHAT, "n": True}), "body.n", "must be a whole number"),
+    (batch({**CHAT, "n": 17}), "body.n", "at most 16"),
+    (batch({**CHAT, "logprobs": 5}), "body.logprobs", "must be true or false"),
+    (batch({**CHAT, "top_logprobs": 5}), "body.top_logprobs", 'needs "logprobs": true'),
+    (batch({**CHAT, "logprobs": True, "top_logprobs": 21}), "body.logprobs", "at most 20"),
+    (batch({"prompt": "a", "logprobs": True}, "/v1/completions"), "body.logprobs", "must be a whole number"),
+    (batch({**CHAT, "response_format": "json"}), "body.response_format", "must be an object"),
+    (batch({**CHAT, "response_format": {"type": "json_schema"}}), "body.response_format.json_schema", "must be an"),
+    (
+        batch({**CHAT, "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "x"}}}}),
+        "body.json_schema",
+        "at /type",
+    ),
+    (
+        batch({**CHAT, "response_format": {"type": "json_schema", "json_schema": {"schema": 1}}}),
+        "body.response_format.json_schema.schema",
+        "must be a JSON Schema",
+    ),
+    (
+        batch({**CHAT, "json_schema": "{}", "response_format": {"type": "json_object"}}),
+        "body.json_schema",
+        "is given together",
+    ),
+    ({"prompt": "a", "json_schema": 1}, "json_schema", "must be a JSON Schema"),
+    ({"prompt": "a", "ignore_eos": 1}, "ignore_eos", "must be true or false"),
+    ({"embed": ["a"]}, "embed", "a row embeds one text"),
+    ({"embed": ""}, "embed", "is empty"),
+    ({"embed": "a", "dimensions": 0}, "dimensions", "at least 1"),
+    ({"embed": "a", "dimensions": 1.0}, "dimensions", "must be a whole number"),
+    ({"embed": "a", "prompt": "b"}, "embed", 'is given together with "prompt"'),
+    ({"query": "a"}, "document", 'it goes with "query"'),
+    ({"document": "a"}, "query", 'it goes with "document"'),
+    (batch({"queries": ["a"], "documents": "b"}, "/v1/score"), "body.queries", "a row scores one pair"),
+    (batch({"queries": "a"}, "/v1/score"), "body.documents", "is missing"),
+    (batch({"messages": [], "input": "a"}, EMBEDDINGS), "body.messages", "is given together"),
 ]
 
 
@@ -185,13 +273,18 @@ def test_a_bad_line_7_is_named_with_its_key(value: Any, key: str, words: str) ->
 
 UNSUPPORTED: list[tuple[Any, str]] = [
     ({"prompt": "a", "logit_bias": {}}, "logit_bias"),
-    ({"prompt": "a", "n": 1}, "n"),
+    ({"prompt": "a", "best_of": 1}, "best_of"),
     ({"prompt": "a", "\ud800": 1}, "\\ud800"),
     ({"messages": [{"role": "user", "content": "a", "name": "x"}]}, "messages[0].name"),
     (batch({**CHAT, "tools": []}), "body.tools"),
-    (batch({**CHAT, "response_format": {"type": "json_object"}}), "body.response_format"),
-    (batch({**CHAT, "n": 2}), "body.n"),
-    (batch({**CHAT, "n": True}), "body.n"),
+    (batch({**CHAT, "response_format": {"type": "grammar"}}), "body.response_format.type"),
+    (batch({**CHAT, "response_format": {"type": "text", "x": 1}}), "body.response_format.x"),
+    (batch({"input": "a", "temperature": 1}, EMBEDDINGS), "body.temperature"),
+    (batch({"input": "a", "encoding_format": "base64"}, EMBEDDINGS), "body.encoding_format"),
+    (batch({"input": "a", "dimensions": 1}, "/classify"), "body.dimensions"),
+    ({"embed": "a", "max_tokens": 1}, "max_tokens"),
+    ({"prompt": "a", "dimensions": 1}, "dimensions"),
+    ({"query": "a", "document": "b", "x": 1}, "x"),
     (batch({**CHAT, "stream": True}), "body.stream"),
     (batch({"prompt": "a", "max_completion_tokens": 1}, "/v1/completions"), "body.max_completion_tokens"),
 ]

@@ -13,7 +13,13 @@ from tidemill.client.requests import Endpoint
 from tidemill.errors import Reason, TidemillError
 from tidemill.v1 import row_pb2
 
-_LABEL_OF = {Endpoint.CHAT: "chat", Endpoint.COMPLETION: "completions"}
+_LABEL_OF = {
+    Endpoint.CHAT: "chat",
+    Endpoint.COMPLETION: "completions",
+    Endpoint.EMBEDDING: "embeddings",
+    Endpoint.CLASSIFICATION: "classifications",
+    Endpoint.SCORE: "scores",
+}
 
 
 @dataclass
@@ -23,7 +29,8 @@ class Source:
     Attributes:
         path: the file; None for standard input, which can be read once only.
         total: number of rows; None for standard input.
-        label: value of the job's endpoint label: `chat`, `completions` or `mixed`.
+        label: value of the job's endpoint label: `chat`, `completions`, `embeddings`, `classifications`, `scores` or
+            `mixed`.
     """
 
     path: Path | None
@@ -47,7 +54,7 @@ class Source:
             yield from self._note(read_lines(stream, self.path.name, self.model))
 
     def endpoint_of(self, index: int) -> Endpoint:
-        """Endpoint of row `index`, once it was read."""
+        """Chat, or completion, of row `index`, once it was read; answers of other kinds show theirs themselves."""
         return Endpoint.CHAT if self._is_chat[index] else Endpoint.COMPLETION
 
     def _note(self, lines: Iterator[InputLine]) -> Iterator[row_pb2.Row]:
@@ -93,5 +100,5 @@ def _no_model() -> NoReturn:
 
 
 def _refuse_mixed(line: int) -> NoReturn:
-    message = f"stdin line {line}: chats and prompts are mixed; submit each kind on its own, or submit a file"
+    message = f"stdin line {line}: rows of several kinds are mixed; submit each kind on its own, or submit a file"
     raise TidemillError(Reason.INVALID_FILE, message, metadata={"file": "stdin", "line": line})

@@ -12,6 +12,18 @@ from tidemill.client.append import RowsRefusedError
 from tidemill.client.client import Client
 from tidemill.client.job import JobHandle, is_terminal, state_name
 from tidemill.client.rows import RowLike
+from tidemill.client.vectors import vector, vectors
 from tidemill.errors import Reason, TidemillError
 
-__all__ = ["Client", "JobHandle", "Reason", "RowLike", "RowsRefusedError", "TidemillError", "is_terminal", "state_name"]
+__all__ = [
+    "Client",
+    "JobHandle",
+    "Reason",
+    "RowLike",
+    "RowsRefusedError",
+    "TidemillError",
+    "is_terminal",
+    "state_name",
+    "vector",
+    "vectors",
+]

@@ -1,11 +1,13 @@
 """Sampling parameters in a request: their names, types and ranges. Nothing unknown passes and nothing is converted."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from tidemill.errors import Reason
+from tidemill.json_schema import schema_problem
 from tidemill.v1 import row_pb2
 
 MAX_STOPS = 16
@@ -58,8 +60,11 @@ RANGES: dict[str, Range] = {
     "frequency_penalty": Range(False, -2, 2),
     "presence_penalty": Range(False, -2, 2),
     "repetition_penalty": Range(False, 0, 2, above_low=True),
+    "n": Range(True, 1, 16),
+    "logprobs": Range(True, 0, 20),
+    "min_tokens": Range(True, 0, 2**31 - 1),
 }
-PARAMETERS = frozenset({*RANGES, "stop"})
+PARAMETERS = frozenset({*RANGES, "ignore_eos", "json_schema", "stop"})
 
 
 def build_sampling(values: Mapping[str, object], prefix: str = "") -> row_pb2.SamplingParams:
@@ -72,11 +77,21 @@ def build_sampling(values: Mapping[str, object], prefix: str = "") -> row_pb2.Sa
             raise FieldError(prefix + name, problem, Reason.UNSUPPORTED_PARAMETER)
         if value is None:
             continue
-        if name == "stop":
-            sampling.stop.extend(_stops(value, prefix + name))
-        else:
-            setattr(sampling, name, _number(value, RANGES[name], prefix + name))
+        match name:
+            case "stop":
+                sampling.stop.extend(_stops(value, prefix + name))
+            case "ignore_eos":
+                sampling.ignore_eos = _flag(value, prefix + name)
+            case "json_schema":
+                sampling.json_schema = _schema(value, prefix + name)
+            case _:
+                setattr(sampling, name, _number(value, RANGES[name], prefix + name))
     return sampling
+
+
+def whole_number(value: object, allowed: Range, key: str) -> int:
+    """`value`, or FieldError unless it is a whole number in the range."""
+    return int(_number(value, allowed, key))
 
 
 def _number(value: object, allowed: Range, key: str) -> int | float:
@@ -88,6 +103,28 @@ def _number(value: object, allowed: Range, key: str) -> int | float:
     if (isinstance(value, float) and not math.isfinite(value)) or value not in allowed:
         raise FieldError(key, f"is {show(value)}; it must be {allowed}")
     return value
+
+
+def _flag(value: object, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise FieldError(key, f"must be true or false, not {show(value)}")
+    return value
+
+
+def _schema(value: object, key: str) -> str:
+    """A schema as text; the order of an object's properties is kept, since answers follow it."""
+    if isinstance(value, Mapping):
+        try:
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise FieldError(key, f"is not JSON: {exc}") from None
+    elif isinstance(value, str):
+        text = value
+    else:
+        raise FieldError(key, f"must be a JSON Schema, as an object or as text, not {show(value)}")
+    if problem := schema_problem(check_text(text, key)):
+        raise FieldError(key, f"is refused: {problem}")
+    return text
 
 
 def _stops(value: object, key: str) -> list[str]:

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, cast
+from typing import cast
 
+from tidemill.client import inputs
+from tidemill.client.openai_body import check_encoding, own_parameters
 from tidemill.client.parameters import PARAMETERS, FieldError, build_sampling, check_text, show
 from tidemill.errors import Reason
 from tidemill.v1 import row_pb2
 
 MAX_CUSTOM_ID_BYTES = 256
-ROLES = ("system", "user", "assistant")
 _BATCH_KEYS = frozenset({"custom_id", "method", "url", "body"})
 
 
@@ -19,6 +20,26 @@ class Endpoint(StrEnum):
 
     CHAT = "/v1/chat/completions"
     COMPLETION = "/v1/completions"
+    EMBEDDING = "/v1/embeddings"
+    CLASSIFICATION = "/classify"
+    SCORE = "/v1/score"
+
+
+# The keys of a request that say what it asks: in a batch body, and beside the parameters of a plain line.
+_BODY_INPUTS: dict[Endpoint, tuple[str, ...]] = {
+    Endpoint.CHAT: ("messages",),
+    Endpoint.COMPLETION: ("prompt",),
+    Endpoint.EMBEDDING: ("input",),
+    Endpoint.CLASSIFICATION: ("input",),
+    Endpoint.SCORE: ("queries", "documents"),
+}
+_PLAIN_INPUTS: dict[Endpoint, tuple[str, ...]] = {
+    Endpoint.COMPLETION: ("prompt",),
+    Endpoint.CHAT: ("messages",),
+    Endpoint.EMBEDDING: ("embed",),
+    Endpoint.CLASSIFICATION: ("classify",),
+    Endpoint.SCORE: ("query", "document"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,62 +83,90 @@ def _parse_batch(fields: Mapping[str, object]) -> ParsedRequest:
 
 def _endpoint(url: object) -> Endpoint:
     if url not in tuple(Endpoint):
-        raise FieldError("url", f'must be "{Endpoint.CHAT}" or "{Endpoint.COMPLETION}", not {show(url)}')
+        known = ", ".join(f'"{item}"' for item in Endpoint)
+        raise FieldError("url", f"must be one of {known}, not {show(url)}")
     return Endpoint(cast("str", url))
 
 
 def _parse_body(body: Mapping[str, object], endpoint: Endpoint, custom_id: str) -> ParsedRequest:
-    wanted, other = ("messages", "prompt") if endpoint is Endpoint.CHAT else ("prompt", "messages")
-    if other in body:
-        problem = "is given together with" if wanted in body else "is not allowed: this endpoint takes"
-        raise FieldError(f"body.{other}", f'{problem} "{wanted}"; {endpoint} takes "{wanted}" alone')
-    if wanted not in body:
-        raise FieldError(f"body.{wanted}", f"is missing; {endpoint} needs it")
+    wanted = _BODY_INPUTS[endpoint]
+    for other in sorted({key for keys in _BODY_INPUTS.values() for key in keys} - set(wanted)):
+        if other in body:
+            problem = "is given together with" if wanted[0] in body else "is not allowed: this endpoint takes"
+            raise FieldError(f"body.{other}", f'{problem} "{wanted[0]}"; {endpoint} takes {_quoted(wanted)} alone')
+    for key in wanted:
+        if key not in body:
+            raise FieldError(f"body.{key}", f"is missing; {endpoint} needs it")
     model = body.get("model")
     if model is not None and (not isinstance(model, str) or not model):
         raise FieldError("body.model", f"must be a model's id, not {show(model)}")
-    rest = {key: value for key, value in body.items() if key not in ("model", wanted)}
-    row = row_pb2.Row(custom_id=custom_id, sampling=_sampling(rest, endpoint))
-    _set_input(row, wanted, body[wanted], "body.")
+    rest = {key: value for key, value in body.items() if key != "model" and key not in wanted}
+    row = row_pb2.Row(custom_id=custom_id)
+    if endpoint in (Endpoint.CHAT, Endpoint.COMPLETION):
+        rest = own_parameters(rest, chat=endpoint is Endpoint.CHAT)
+    elif endpoint is Endpoint.EMBEDDING:
+        check_encoding(rest)
+    _fill(row, endpoint, {f"body.{key}": body[key] for key in wanted}, rest, "body.")
     return ParsedRequest(row, endpoint, model)
 
 
-def _sampling(rest: dict[str, object], endpoint: Endpoint) -> row_pb2.SamplingParams | None:
-    _drop_no_op(rest, "n", 1)
-    _drop_no_op(rest, "stream", False)
-    if endpoint is Endpoint.CHAT and "max_completion_tokens" in rest:
-        newer = rest.pop("max_completion_tokens")
-        if newer is not None and rest.get("max_tokens") not in (None, newer):
-            raise FieldError("body.max_completion_tokens", 'contradicts "max_tokens"; give one of them')
-        if newer is not None:
-            rest["max_tokens"] = newer
-    return build_sampling(rest, "body.") if rest else None
-
-
-def _drop_no_op(rest: dict[str, object], key: str, only: int | bool) -> None:
-    value = rest.pop(key, None)
-    if value is not None and (type(value) is not type(only) or value != only):
-        expected = str(only).lower()
-        raise FieldError(f"body.{key}", f"must be {expected}, not {show(value)}", Reason.UNSUPPORTED_PARAMETER)
-
-
 def _parse_plain(fields: Mapping[str, object], default_id: str) -> ParsedRequest:
-    if "prompt" in fields and "messages" in fields:
-        raise FieldError("messages", 'is given together with "prompt"; a row has one of them')
-    if "prompt" not in fields and "messages" not in fields:
-        raise FieldError("prompt", 'is missing; a row needs "prompt" or "messages"')
-    for key in fields:
-        if key not in PARAMETERS and key not in ("custom_id", "prompt", "messages"):
-            supported = ", ".join(["custom_id", "prompt", "messages", *sorted(PARAMETERS)])
-            raise FieldError(
-                key, f"is not a supported parameter; remove it (supported: {supported})", Reason.UNSUPPORTED_PARAMETER
-            )
-    kind = "prompt" if "prompt" in fields else "messages"
+    endpoint = _plain_endpoint(fields)
+    wanted = _PLAIN_INPUTS[endpoint]
     custom_id = default_id if fields.get("custom_id") is None else _custom_id(fields["custom_id"])
-    values = {key: value for key, value in fields.items() if key in PARAMETERS}
-    row = row_pb2.Row(custom_id=custom_id, sampling=build_sampling(values) if values else None)
-    _set_input(row, kind, fields[kind], "")
-    return ParsedRequest(row, Endpoint.CHAT if kind == "messages" else Endpoint.COMPLETION)
+    row = row_pb2.Row(custom_id=custom_id)
+    rest = {key: value for key, value in fields.items() if key != "custom_id" and key not in wanted}
+    _fill(row, endpoint, {key: fields[key] for key in wanted}, rest, "")
+    return ParsedRequest(row, endpoint)
+
+
+def _plain_endpoint(fields: Mapping[str, object]) -> Endpoint:
+    found = [(endpoint, key) for endpoint, keys in _PLAIN_INPUTS.items() for key in keys if key in fields]
+    if not found:
+        choices = " or ".join(_quoted(keys) for keys in _PLAIN_INPUTS.values())
+        raise FieldError("prompt", f"is missing; a row needs {choices}")
+    (endpoint, first), (last_endpoint, last) = found[0], found[-1]
+    if last_endpoint is not endpoint:
+        raise FieldError(last, f'is given together with "{first}"; a row has one of them')
+    for key in _PLAIN_INPUTS[endpoint]:
+        if key not in fields:
+            raise FieldError(key, f'is missing; it goes with "{first}"')
+    return endpoint
+
+
+def _fill(
+    row: row_pb2.Row, endpoint: Endpoint, asked: Mapping[str, object], rest: dict[str, object], prefix: str
+) -> None:
+    """Set the row's input from what is `asked`, by key, and its parameters from `rest`, named below `prefix`."""
+    keys, values = tuple(asked), tuple(asked.values())
+    dimensions = rest.pop("dimensions", None) if endpoint is Endpoint.EMBEDDING else None
+    if endpoint in (Endpoint.CHAT, Endpoint.COMPLETION):
+        if rest:
+            row.sampling.CopyFrom(build_sampling(rest, prefix))
+    elif rest:
+        _refuse_parameter(next(iter(rest)), endpoint, prefix)
+    match endpoint:
+        case Endpoint.CHAT:
+            inputs.set_chat(row, values[0], keys[0])
+        case Endpoint.COMPLETION:
+            inputs.set_prompt(row, values[0], keys[0])
+        case Endpoint.EMBEDDING:
+            inputs.set_embedding(row, values[0], keys[0], dimensions, f"{prefix}dimensions")
+        case Endpoint.CLASSIFICATION:
+            inputs.set_classification(row, values[0], keys[0])
+        case Endpoint.SCORE:
+            inputs.set_score(row, (values[0], values[1]), (keys[0], keys[1]))
+
+
+def _refuse_parameter(name: str, endpoint: Endpoint, prefix: str) -> None:
+    takes = "dimensions alone" if endpoint is Endpoint.EMBEDDING else "no parameters"
+    known = " is for prompts and chats" if name in PARAMETERS else " is not a supported parameter"
+    problem = f"{known.strip()}; remove it (a row of this kind takes {takes})"
+    raise FieldError(prefix + name, problem, Reason.UNSUPPORTED_PARAMETER)
+
+
+def _quoted(keys: tuple[str, ...]) -> str:
+    return " and ".join(f'"{key}"' for key in keys)
 
 
 def _custom_id(value: object) -> str:
@@ -126,37 +175,3 @@ def _custom_id(value: object) -> str:
     if not 1 <= len(check_text(value, "custom_id").encode()) <= MAX_CUSTOM_ID_BYTES:
         raise FieldError("custom_id", f"must have 1 to {MAX_CUSTOM_ID_BYTES} bytes of UTF-8")
     return value
-
-
-def _set_input(row: row_pb2.Row, kind: str, value: object, prefix: str) -> None:
-    key = prefix + kind
-    if kind == "prompt":
-        if not isinstance(value, str):
-            raise FieldError(key, f"must be a string (lists and token ids are not supported), not {show(value)}")
-        if not value:
-            raise FieldError(key, "is empty; a prompt has at least one character")
-        row.prompt = check_text(value, key)
-        return
-    if not isinstance(value, list):
-        raise FieldError(key, f"must be a list of messages, not {show(value)}")
-    messages = cast("list[Any]", value)
-    if not messages:
-        raise FieldError(key, "is empty; a chat has at least one message")
-    row.chat.messages.extend(_message(item, f"{key}[{index}]") for index, item in enumerate(messages))
-    if messages[-1]["role"] != "user":
-        raise FieldError(f"{key}[{len(messages) - 1}].role", 'must be "user": the model answers the last message')
-
-
-def _message(item: object, key: str) -> row_pb2.ChatMessage:
-    if not isinstance(item, Mapping):
-        raise FieldError(key, f'must be an object {{"role": ..., "content": ...}}, not {show(item)}')
-    fields = cast("Mapping[str, object]", item)
-    for name in fields:
-        if name not in ("role", "content"):
-            raise FieldError(f"{key}.{name}", "is not supported; remove it", Reason.UNSUPPORTED_PARAMETER)
-    role, content = fields.get("role"), fields.get("content")
-    if role not in ROLES:
-        raise FieldError(f"{key}.role", f"must be one of {', '.join(ROLES)}, not {show(role)}")
-    if not isinstance(content, str):
-        raise FieldError(f"{key}.content", f"must be a string (content parts are not supported), not {show(content)}")
-    return row_pb2.ChatMessage(role=cast("str", role), content=check_text(content, f"{key}.content"))

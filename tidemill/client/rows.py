@@ -9,7 +9,8 @@ from tidemill.errors import FieldViolation, Reason, TidemillError
 from tidemill.v1 import row_pb2
 
 RowLike = str | Mapping[str, Any] | row_pb2.Row
-"""A prompt; or `{"prompt": ...}`, `{"messages": [...]}` with optional `custom_id` and sampling keys; or a batch request
+"""A prompt; or `{"prompt": ...}` or `{"messages": [...]}` with optional `custom_id` and sampling keys; or
+`{"embed": ...}` with optional `dimensions`, `{"classify": ...}`, `{"query": ..., "document": ...}`; or a batch request
 `{"custom_id", "method", "url", "body"}`; or the protobuf message."""
 
 
