@@ -55,7 +55,7 @@ async def test_each_kind_is_answered_in_kind(client: GatewayClient, worker: Fake
     assert scored.HasField("score")
     assert scored.score == 0.25
     assert not vector.HasField("score")
-    assert not vector.HasField("queue_seconds")
+    assert not vector.HasField("prefill_seconds")
     assert [(item.text, item.finish_reason) for item in text.alternatives] == [
         ("answer to p (2)", "length"),
         ("answer to p (3)", "length"),
