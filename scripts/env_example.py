@@ -53,6 +53,7 @@ EXAMPLES = {
     "TIDEMILL_INFERENCE_STORE": "file:///var/lib/tidemill/store",
     "TIDEMILL_INFERENCE_MODELS": "qwen=Qwen/Qwen2.5-0.5B-Instruct",
     "TIDEMILL_INFERENCE_PRELOAD": "qwen",
+    "TIDEMILL_INFERENCE_PROFILE": "cpu",
     "TIDEMILL_INFERENCE_RAY_ADDRESS": "ray-head.example:6379",
     "TIDEMILL_SCHEDULER_QUOTAS": '\'{"*": {"jobs": 100}, "acme": {"rows": 1000000}}\'',
     "TIDEMILL_DAGSTER_API_KEY": "<key>",

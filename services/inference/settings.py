@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.inference.engine_config import Device, RowOrder
 from services.inference.rayenv import RayOptions
 from tidemill.config import CommonSettings
+from tidemill.profiles import PROFILES
 
 __all__ = ["RAY_FOLDERS", "InferenceSettings", "ModelSource", "parse_models"]
 
@@ -55,6 +56,11 @@ class InferenceSettings(BaseSettings):
     store: str = Field(default="", description="Object store. Default: `file://<home>/store`.")
     models: str = Field(default="", description="Models: `id=path-or-hub-name,…`, or a JSON list of id and path.")
     preload: str = Field(default="", description="Ids of models to load at start, comma-separated.")
+    profile: str = Field(
+        default="",
+        description="Settings by the kind of machine: `cpu-tiny`, `cpu`, `gpu-24g`, `gpu-80g`, `gpu-141g`; what is set "
+        "beside it wins. `tidemill doctor` says which fits.",
+    )
     engine: Device = Field(default="cpu", description="`cpu` or `gpu`: what vLLM runs on.")
     slots: int = Field(default=4, ge=1, le=256, description="Most leases worked on at a time.")
     call_rows: int = Field(default=512, ge=1, le=4096, description="Most rows of one engine call.")
@@ -88,6 +94,20 @@ class InferenceSettings(BaseSettings):
     ray_cpus: int = Field(default=8, ge=2, description="Logical CPUs of the local cluster: tasks at a time.")
     object_store_bytes: int = Field(default=100 * MIB, ge=78_643_200, description="Ray's object store, local cluster.")
     drain_seconds: float = Field(default=10, ge=0, description="How long work in flight may last after SIGTERM.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_profile(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if not (name := values.get("profile")):
+            return values
+        if name not in PROFILES:
+            raise ValueError(f"profile {name!r} is none of {', '.join(PROFILES)}")
+        profile = PROFILES[name]
+        if values.get("engine", profile.engine) != profile.engine:
+            raise ValueError(
+                f"profile {name} is for {profile.engine}, and engine is {values['engine']}: choose another profile"
+            )
+        return {**profile.settings, **values}
 
     @field_validator("models")
     @classmethod

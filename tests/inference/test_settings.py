@@ -1,9 +1,12 @@
 """Which models are offered."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
 from services.inference.settings import InferenceSettings, ModelSource, parse_models
+from tidemill.profiles import PROFILES
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,29 @@ def test_a_gpu_is_left_to_vllm_unless_told_otherwise() -> None:
     assert (gpu.kv_bytes, gpu.compiled) == (0, True)
     told = InferenceSettings(engine="gpu", kv_cache_bytes=1 << 30, compile=False)
     assert (told.kv_bytes, told.compiled) == (1 << 30, False)
+
+
+def test_a_profile_sets_what_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_INFERENCE_PROFILE", "gpu-80g")
+    monkeypatch.setenv("TIDEMILL_INFERENCE_MAX_NUM_SEQS", "300")
+    settings = InferenceSettings()
+    assert (settings.engine, settings.max_num_seqs, settings.max_num_batched_tokens) == ("gpu", 300, 16384)
+    assert (settings.slots, settings.kv_bytes, settings.compiled) == (8, 0, True)
+
+
+def test_every_profile_is_taken() -> None:
+    for name, profile in PROFILES.items():
+        settings = InferenceSettings(profile=name)
+        assert {key: getattr(settings, key) for key in profile.settings} == dict(profile.settings)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"profile": "gpu"}, "none of cpu-tiny, cpu, gpu-24g, gpu-80g, gpu-141g"),
+        ({"profile": "gpu-24g", "engine": "cpu"}, "is for gpu, and engine is cpu"),
+    ],
+)
+def test_a_profile_that_does_not_fit_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        InferenceSettings(**values)
