@@ -108,8 +108,9 @@ class FinaliseTask:
         rows: list[segments.ResultRow] = []
         for segment in segment_list:
             if segment.start < end and start < segment.start + segment.count:
-                table = segments.read_segment(self.store.store, segment.key, sha256=segment.sha256)
-                inside = table.slice(max(0, start - segment.start), end - max(start, segment.start))
+                self.store.store.verify(segment.key, segment.sha256)
+                positions = range(max(0, start - segment.start), min(end - segment.start, segment.count))
+                inside = segments.read_rows(self.store.store, segment.key, positions)
                 rows += [error_row(row, status, reason, message, origin) for row in segments.input_rows(inside)]
         return segments.result_table(rows)
 

@@ -13,6 +13,20 @@ from tidemill.v1 import row_pb2
 
 __all__ = ["ChunkParts", "chunks_of", "proved_tables"]
 
+# What the manifest is made of.
+_KEPT = [
+    "row_index",
+    "custom_id",
+    "status",
+    "output_digest",
+    "prompt_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "model_digest",
+    "engine_build",
+    "engine_record",
+]
+
 
 @dataclass(frozen=True)
 class ChunkParts:
@@ -37,7 +51,8 @@ def proved_tables(
     inputs: Sequence[records_pb2.SegmentRef],
     row_count: int,
 ) -> Iterator[tuple[Any, list[bytes]]]:
-    """The results in row order, a chunk at a time, each with the digests of its input rows.
+    """The results in row order without the answers themselves, a chunk at a time, each with the digests of its input
+    rows.
 
     Raises:
         TidemillError: DATA_CORRUPT when a row is missing, doubled or changed, or answers another request.
@@ -46,19 +61,24 @@ def proved_tables(
     for chunk in chunks:
         if chunk.start != expected:
             _corrupt(f"row {expected} has no result: the next chunk starts at row {chunk.start}")
-        table = _chunk_table(store, chunk)
-        requests = reader.take(table.num_rows)
-        _check_rows(table, requests)
+        requests = reader.take(chunk.rows)
+        table = _chunk_table(store, chunk, requests)
         expected = chunk.start + chunk.rows
         yield table, [digest for _, digest in requests]
     if expected != row_count:
         _corrupt(f"results end at row {expected} of {row_count}")
 
 
-def _chunk_table(store: ObjectStore, chunk: ChunkParts) -> Any:
+def _chunk_table(store: ObjectStore, chunk: ChunkParts, requests: Sequence[tuple[str, bytes]]) -> Any:
+    """The chunk's rows without their answers, which are in memory a row group at a time."""
     import pyarrow as pa
 
-    tables = [_whole(segments.read_segment(store, part.key, sha256=part.sha256)) for part in chunk.parts]
+    tables: list[Any] = []
+    for part in chunk.parts:
+        for whole in segments.read_batches(store, part.key, sha256=part.sha256):
+            table = segments.with_later_columns(whole)
+            _check_rows(table, [_asked(requests, index, chunk) for index in table.column("row_index").to_pylist()])
+            tables.append(table.select(_KEPT))
     table = pa.concat_tables(tables).sort_by("row_index")
     indices = table.column("row_index").to_pylist()
     if indices != list(range(chunk.start, chunk.start + chunk.rows)):
@@ -68,9 +88,10 @@ def _chunk_table(store: ObjectStore, chunk: ChunkParts) -> Any:
     return table
 
 
-def _whole(table: Any) -> Any:
-    """The table with the columns of this build, in their order: parts of several builds are joined."""
-    return segments.with_later_columns(table).select(segments.RESULT_SCHEMA.names)
+def _asked(requests: Sequence[tuple[str, bytes]], index: int, chunk: ChunkParts) -> tuple[str, bytes]:
+    if not chunk.start <= index < chunk.start + chunk.rows:
+        _corrupt(f"a part of chunk {chunk.start} of {chunk.rows} rows has a result of row {index}")
+    return requests[index - chunk.start]
 
 
 def _check_rows(table: Any, requests: Sequence[tuple[str, bytes]]) -> None:
@@ -87,7 +108,7 @@ def _check_rows(table: Any, requests: Sequence[tuple[str, bytes]]) -> None:
 
 
 class _InputReader:
-    """Custom ids and digests of the input rows in order, one segment in memory at a time."""
+    """Custom ids and digests of the input rows in order, one row group in memory at a time."""
 
     def __init__(self, store: ObjectStore, inputs: Sequence[records_pb2.SegmentRef]) -> None:
         self._rows = self._read(store, inputs)
@@ -102,8 +123,9 @@ class _InputReader:
     @staticmethod
     def _read(store: ObjectStore, inputs: Sequence[records_pb2.SegmentRef]) -> Iterator[tuple[str, bytes]]:
         for segment in inputs:
-            table = segments.read_segment(store, segment.key, sha256=segment.sha256, columns=["custom_id", "digest"])
-            yield from zip(table.column("custom_id").to_pylist(), table.column("digest").to_pylist(), strict=True)
+            columns = ["custom_id", "digest"]
+            for table in segments.read_batches(store, segment.key, sha256=segment.sha256, columns=columns):
+                yield from zip(table.column("custom_id").to_pylist(), table.column("digest").to_pylist(), strict=True)
 
 
 def _corrupt(message: str) -> NoReturn:
