@@ -9,7 +9,7 @@ from services.gateway.limits import MAX_FRAME_BYTES, MAX_ROW_ERRORS
 from services.gateway.prompt_length import PromptLengths
 from services.gateway.row_fields import RowRules, check_known, check_row, row_error
 from services.gateway.row_texts import is_generation, row_texts
-from services.gateway.sampling_together import Effective
+from services.gateway.sampling_together import Effective, own_engine_refusals
 from services.gateway.tasks import tasks_of
 from services.gateway.unknown_fields import has_unknown_fields
 from tidemill.crc import rows_crc32c
@@ -113,12 +113,24 @@ class FrameChecker:
     """Checks and encodes the rows of one job. Blocking, in time proportional to the frame: call off the loop."""
 
     def __init__(
-        self, lengths: PromptLengths, model: records_pb2.ModelReport, sampling: row_pb2.SamplingParams
+        self,
+        lengths: PromptLengths,
+        model: records_pb2.ModelReport,
+        sampling: row_pb2.SamplingParams,
+        *,
+        dedicated: bool = False,
     ) -> None:
         self._lengths = lengths
         self._model = model
         self._sampling = sampling
-        self._rules = RowRules(model.model, model.max_model_len, model.has_chat_template, tasks_of(model), sampling)
+        self._rules = RowRules(
+            model.model,
+            model.max_model_len,
+            model.has_chat_template,
+            tasks_of(model),
+            sampling,
+            dedicated and not own_engine_refusals(sampling),
+        )
 
     def prepare(self, frame: Frame) -> Prepared | Refusal:
         """The frame's rows, encoded, or the reason to refuse all of them."""

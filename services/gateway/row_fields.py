@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from services.gateway.limits import MAX_CUSTOM_ID_BYTES, MAX_DIMENSIONS, SHOWN_CUSTOM_ID_BYTES
 from services.gateway.sampling_fields import check_sampling
-from services.gateway.sampling_together import Effective, check_together
+from services.gateway.sampling_together import Effective, check_together, own_engine_refusals
 from services.gateway.tasks import GENERATION, task_words
 from services.gateway.unknown_fields import has_unknown_fields
 from tidemill.encoding import MODEL_TASKS
@@ -19,13 +19,15 @@ _TEXTS = {"embedding": ("text",), "classification": ("text",), "score": ("query"
 
 @dataclass(frozen=True)
 class RowRules:
-    """What a job and its model allow; `max_model_len` 0 means that no worker has said. `sampling` is the job's."""
+    """What a job and its model allow; `max_model_len` 0 means that no worker has said. `sampling` is the job's;
+    `dedicated` says that its rows run in dedicated mode."""
 
     model: str
     max_model_len: int = 0
     has_chat_template: bool = True
     tasks: "frozenset[model_service_pb2.Task.ValueType]" = GENERATION
     sampling: row_pb2.SamplingParams = field(default_factory=row_pb2.SamplingParams)
+    dedicated: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,18 @@ def _check_sampling(row: row_pb2.Row, rules: RowRules) -> Iterator[_Finding]:
     if own is not None:
         for item in check_sampling(own, rules.max_model_len):
             yield _sampling_finding(item)
+        if rules.dedicated:
+            yield from _check_dedicated(own)
     for item in check_together(Effective(own, rules.sampling), rules.max_model_len):
         yield _sampling_finding(item)
+
+
+def _check_dedicated(own: row_pb2.SamplingParams) -> Iterator[_Finding]:
+    for name in own_engine_refusals(own):
+        problem = (
+            f"{name} of a single row is not possible in dedicated mode; set it for the whole job, or run it shared"
+        )
+        yield _Finding(RowCode.UNSUPPORTED_PARAMETER, f"sampling.{name}", problem)
 
 
 def _sampling_finding(item: FieldViolation) -> _Finding:

@@ -38,6 +38,15 @@ def check_together(values: Effective, max_model_len: int) -> Iterator[FieldViola
     yield from _check_schema(values)
 
 
+def own_engine_refusals(sampling: row_pb2.SamplingParams) -> list[str]:
+    """The values that rows of a job in dedicated mode cannot have; a job that sets one itself runs in shared mode."""
+    return [
+        name
+        for name in ("n", "logprobs", "json_schema")
+        if sampling.HasField(cast("Any", name)) and (name != "n" or sampling.n != 1)
+    ]
+
+
 def _check_answers(values: Effective, most: int) -> Iterator[FieldViolation]:
     n, logprobs = values.get("n", 1), values.get("logprobs")
     if n > 1 and values.get("temperature", 1.0) < _GREEDY:

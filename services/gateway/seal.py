@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from services.gateway.scheduler import Scheduler
 from tidemill import telemetry
 from tidemill.digests import INPUT_SPEC, data_version
+from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
 from tidemill.manifest import InputManifest, SegmentEntry, encode
 from tidemill.merkle import Frontier
@@ -32,7 +33,13 @@ class Sealer:
         record = await self._scheduler.get_job(str(job))
         if record.state != job_pb2.JOB_STATE_RECEIVING or record.next_offset != row_count or not row_count:
             return await self._repeat_or_refuse(record, row_count)
-        opened = await self._scheduler.open_writer(str(job))
+        try:
+            opened = await self._scheduler.open_writer(str(job))
+        except TidemillError as exc:
+            if exc.reason is not Reason.JOB_NOT_RECEIVING:
+                raise
+            # Another call sealed or ended it meanwhile.
+            return await self._repeat_or_refuse(await self._scheduler.get_job(str(job)), row_count)
         if opened.next_offset != row_count:
             return await self._repeat_or_refuse(opened.job, row_count)
         frontier = Frontier.restore(opened.next_offset, opened.merkle_frontier)

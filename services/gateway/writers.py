@@ -12,6 +12,7 @@ from tidemill.internal.v1 import records_pb2
 from tidemill.merkle import Frontier
 from tidemill.names import JobName
 from tidemill.store import ObjectStore
+from tidemill.v1 import job_pb2
 
 
 class Writers:
@@ -65,7 +66,8 @@ class Writers:
 
     async def checker(self, spec: records_pb2.JobSpec) -> FrameChecker:
         """The checks that rows of a job have to pass."""
-        return FrameChecker(self._lengths, await self._catalogue.latest(spec.model), spec.sampling)
+        dedicated = spec.execution_mode == job_pb2.EXECUTION_MODE_DEDICATED
+        return FrameChecker(self._lengths, await self._catalogue.latest(spec.model), spec.sampling, dedicated=dedicated)
 
     def close(self, appender: Appender) -> None:
         """Forget an appender and stop it."""

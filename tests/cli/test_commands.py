@@ -58,6 +58,46 @@ def test_mixed_files_are_answered_in_the_shape_of_each_row(run: Run, service: Se
     assert objects == ["chat.completion", "text_completion"]
 
 
+def test_every_kind_of_row_is_answered_in_kind(run: Run, service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "kinds.jsonl"
+    lines = [
+        {"embed": "four", "dimensions": 2},
+        {"classify": "x"},
+        {"query": "a", "document": "bcd"},
+        {"custom_id": "b", "method": "POST", "url": "/v1/embeddings", "body": {"input": "abc"}},
+        {"prompt": "p", "n": 2, "logprobs": 1, "max_tokens": 5},
+    ]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    result = run("submit", str(path), "-m", service.model)
+    assert result.exit_code == 0, result.stderr
+    vector, classes, score, other, text = (json.loads(line)["response"]["body"] for line in result.stdout.splitlines())
+    assert vector["data"] == [{"object": "embedding", "index": 0, "embedding": [4.0, 0.5]}]
+    assert classes["data"][0]["label"] == "long"
+    assert score["data"][0]["score"] == 0.25
+    assert other["data"][0]["embedding"] == [3.0, 0.5, 0.5, 0.5]
+    assert [choice["index"] for choice in text["choices"]] == [0, 1]
+    assert text["choices"][1]["logprobs"]["tokens"] == ["answer", "to", "row-5"]
+
+
+def test_a_kind_that_the_model_has_not_is_refused_by_its_line(run: Run, service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "embed.jsonl"
+    path.write_text('{"prompt": "p"}\n\n{"embed": "x"}\n')
+    result = run("submit", str(path), "-m", service.idle_model())
+    assert result.exit_code == 2
+    assert "embed.jsonl line 3" in result.stderr
+    assert "it can generate" in result.stderr
+
+
+def test_a_schema_for_all_rows(run: Run, service: Service, plain: str) -> None:
+    good = run("submit", plain, "-m", service.model, "-s", 'json_schema={"type": "object"}', "--no-wait")
+    assert good.exit_code == 0, good.stderr
+    shown = json.loads(run("show", good.stdout.strip(), "--json").stdout)
+    assert shown["sampling"]["json_schema"] == '{"type":"object"}'
+    bad = run("submit", plain, "-m", service.model, "-s", 'json_schema={"type": "objekt"}')
+    assert bad.exit_code == 2
+    assert "at /type" in bad.stderr
+
+
 def test_the_model_may_come_from_the_file(run: Run, service: Service, tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text(json.dumps({**CHAT, "body": {**BODY, "model": service.model}}))

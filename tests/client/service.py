@@ -14,6 +14,7 @@ from tidemill.client import Client
 from tidemill.keys import create_key
 from tidemill.store import ObjectStore, open_store
 from tidemill.tiny_model import make_tiny
+from tidemill.v1 import model_service_pb2
 
 _numbers = itertools.count(1)
 
@@ -41,7 +42,7 @@ class Service:
         return create_key(self.stack.home / "keys.json", PEPPER, tenant, admin=admin)
 
     def idle_model(self) -> str:
-        """A model that a worker offers and never works for: its jobs wait."""
+        """A model that a worker offers and never works for: its jobs wait. It generates only."""
         model = f"idle-{next(_numbers)}"
 
         async def offer() -> None:
@@ -63,12 +64,14 @@ class Service:
 
     @contextmanager
     def working(self) -> Generator[None]:
-        """While inside, the worker answers what is queued."""
+        """While inside, the worker answers what is queued; its model is good for every task."""
         loop, stop = asyncio.new_event_loop(), threading.Event()
 
         async def work() -> None:
             scheduler = self.stack.address_of("scheduler")
-            async with FakeWorker(scheduler, self._store, self.model, _tokenizer(self.stack.home)) as worker:
+            worker = FakeWorker(scheduler, self._store, self.model, _tokenizer(self.stack.home))
+            worker.tasks = [task for task in model_service_pb2.Task.values() if task]
+            async with worker:
                 offered.set()
                 while not stop.is_set():
                     await worker.run()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.client.service import Service
-from tidemill.client import Client, RowsRefusedError, state_name
+from tidemill.client import Client, RowsRefusedError, state_name, vectors
 from tidemill.client.parameters import RANGES
 from tidemill.errors import Reason, TidemillError
 from tidemill.v1 import row_pb2
@@ -147,6 +147,27 @@ def test_a_bad_row_is_named_and_what_was_acknowledged_stays(
     rows[-1] = row_pb2.Row(custom_id="good", prompt="a")
     client.seal(handle, client.append(handle, rows))
     assert handle.wait(timeout=60).row_counts.succeeded == 1031
+
+
+def test_embeddings_come_as_an_array(service: Service, client: Client) -> None:
+    rows = [{"embed": "x" * length, "dimensions": 3} for length in range(1, 200)]
+    results = client.run(rows, model=service.model)
+    assert vectors(results).tolist() == [[float(length), 0.5, 0.5] for length in range(1, 200)]
+
+
+def test_sampling_that_does_not_fit_together_is_refused(service: Service, client: Client) -> None:
+    for sampling, field in [
+        ({"n": 2, "temperature": 0}, "n"),
+        ({"min_tokens": 5, "max_tokens": 4}, "min_tokens"),
+        ({"json_schema": {}, "ignore_eos": True}, "ignore_eos"),
+        ({"n": 16, "logprobs": 20, "max_tokens": 400}, "logprobs"),
+    ]:
+        error = refused(lambda sampling=sampling: client.submit(["a"], model=service.model, sampling=sampling))
+        assert error.reason is Reason.INVALID_ARGUMENT
+        assert [item.field for item in error.violations] == [f"job.sampling.{field}"]
+        row = {"prompt": "a", **sampling}
+        found = refused(lambda row=row: client.submit([row], model=service.model))
+        assert [item.field for item in found.violations] == [f"rows[0].sampling.{field}"]
 
 
 def edges(name: str) -> Iterator[tuple[int | float, bool]]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.gateway.client import GatewayClient, refused
 from tests.gateway.fake_worker import FakeWorker
-from tidemill.v1 import model_service_pb2, row_pb2
+from tidemill.v1 import job_pb2, model_service_pb2, row_pb2
 
 EVERY = [item for item in model_service_pb2.Task.values() if item]
 Sampling = row_pb2.SamplingParams
@@ -135,6 +135,21 @@ async def test_a_row_must_fit_the_job_s_defaults(client: GatewayClient, worker: 
     assert (await refusal(client, worker, row, sampling=greedy)).field == "sampling.n"
     row.sampling.CopyFrom(Sampling(min_tokens=5))
     assert (await refusal(client, worker, row, sampling=greedy)).field == "sampling.min_tokens"
+
+
+async def test_what_an_engine_of_its_own_cannot_give_is_refused(client: GatewayClient, worker: FakeWorker) -> None:
+    dedicated = job_pb2.EXECUTION_MODE_DEDICATED
+    for name, sampling in [
+        ("n", Sampling(n=2)),
+        ("logprobs", Sampling(logprobs=0, max_tokens=1)),
+        ("json_schema", Sampling(json_schema="{}")),
+    ]:
+        row = row_pb2.Row(custom_id="p", prompt="x", sampling=sampling)
+        error = await refusal(client, worker, row, execution_mode=dedicated)
+        assert (error.code, error.field) == ("UNSUPPORTED_PARAMETER", f"sampling.{name}")
+        # A job that asks this of all its rows runs in shared mode.
+        job = await client.create(worker.model, execution_mode=dedicated, sampling=sampling)
+        await client.fill(job.name, [row])
 
 
 async def test_a_job_s_schema_is_checked_before_there_are_rows(client: GatewayClient, worker: FakeWorker) -> None:
