@@ -44,7 +44,7 @@ OUTPUT_FIELDS: tuple[Any, ...] = (
 def build_column(name: str, values: Sequence[Any]) -> Any:
     """Values of `Output.<name>`, None for none, as an Arrow array of the column's type."""
     kind = next(item.type for item in OUTPUT_FIELDS if item.name == name)
-    if all(value is None for value in values):
+    if values.count(None) == len(values):
         return _pa.nulls(len(values), kind)
     return _BUILDERS[name](values)
 

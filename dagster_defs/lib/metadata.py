@@ -68,11 +68,20 @@ def _sample(row: row_pb2.RowResult) -> dg.TableRecord:
         {
             "custom_id": row.custom_id,
             "status": row_pb2.RowStatus.Name(row.status).removeprefix("ROW_STATUS_"),
-            "answer": _shortened(row.text if succeeded else f"{row.error_code}: {row.error_message}"),
+            "answer": _shortened(_answer(row) if succeeded else f"{row.error_code}: {row.error_message}"),
             "finish_reason": row.finish_reason,
             "output_tokens": row.output_tokens,
         }
     )
+
+
+def _answer(row: row_pb2.RowResult) -> str:
+    """The answer in a line, whatever its kind."""
+    if row.embedding:
+        return f"vector: {', '.join(f'{value:.4g}' for value in row.embedding[:8])}, ..."
+    if row.classes:
+        return f"{row.classes[0].label} ({row.classes[0].probability:.3g})"
+    return f"score {row.score:.4g}" if row.HasField("score") else row.text
 
 
 def _shortened(text: str) -> str:

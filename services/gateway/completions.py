@@ -9,13 +9,16 @@ from tidemill import telemetry
 from tidemill.errors import FieldViolation, Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
 from tidemill.store import ObjectStore
-from tidemill.v1 import job_service_pb2
+from tidemill.v1 import job_service_pb2, row_pb2
 
 log = telemetry.logger(__name__)
 
 _DEFAULT_LIMIT = 100
 _LARGEST_LIMIT = 500
 _SAMPLE_ROWS = 5
+# What a sample may hold, so that a page of jobs fits a message whatever their answers are.
+_SAMPLE_CHARACTERS = 2000
+_SAMPLE_NUMBERS = 16
 
 
 class Completions:
@@ -55,10 +58,20 @@ class Completions:
 
     async def _sample(self, job: records_pb2.JobRecord) -> Results:
         try:
-            return await first_results(self._scheduler, self._store, job.spec.name, _SAMPLE_ROWS)
+            rows = await first_results(self._scheduler, self._store, job.spec.name, _SAMPLE_ROWS)
         except TidemillError as exc:
             if exc.reason is not Reason.DATA_CORRUPT:
                 raise
             # One damaged file must not hold up the feed of all jobs; reading the job's results reports it.
             log.error("sample unreadable", job=job.spec.name, error=exc.message)
             return ()
+        return [_shortened(row) for row in rows]
+
+
+def _shortened(row: row_pb2.RowResult) -> row_pb2.RowResult:
+    row.text = row.text[:_SAMPLE_CHARACTERS]
+    del row.embedding[_SAMPLE_NUMBERS:]
+    del row.classes[_SAMPLE_NUMBERS:]
+    row.ClearField("alternatives")
+    row.ClearField("logprobs")
+    return row

@@ -64,6 +64,18 @@ def test_samples_are_a_table_of_answers_and_errors() -> None:
     assert len(str(third["answer"])) < 450
 
 
+def test_samples_of_other_kinds_are_told_in_a_line() -> None:
+    good = row_pb2.ROW_STATUS_SUCCEEDED
+    rows = [
+        row_pb2.RowResult(status=good, embedding=[0.5] * 16),
+        row_pb2.RowResult(status=good, classes=[row_pb2.ClassScore(label="spam", probability=0.75)]),
+        row_pb2.RowResult(status=good, score=0.0),
+    ]
+    table = output_metadata(make_job(), rows, "")["sample_results"]
+    answers = [record.data["answer"] for record in table.records]
+    assert answers == [f"vector: {', '.join(['0.5'] * 8)}, ...", "spam (0.75)", "score 0"]
+
+
 def test_input_tells_its_job_and_deadline() -> None:
     job = make_job(labels={"team": "search"})
     shown = input_metadata(job, TEMPLATE)

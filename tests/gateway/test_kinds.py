@@ -6,7 +6,7 @@ import pytest
 
 from tests.gateway.client import GatewayClient, refused
 from tests.gateway.fake_worker import FakeWorker
-from tidemill.v1 import job_pb2, model_service_pb2, row_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2, row_pb2
 
 EVERY = [item for item in model_service_pb2.Task.values() if item]
 Sampling = row_pb2.SamplingParams
@@ -156,6 +156,28 @@ async def test_a_job_s_schema_is_checked_before_there_are_rows(client: GatewayCl
     with refused("INVALID_ARGUMENT") as caught:
         await client.create(worker.model, sampling=Sampling(json_schema="{"))
     assert [item.field for item in caught.value.violations] == ["job.sampling.json_schema"]
+
+
+async def test_samples_in_the_feed_are_cut_short(client: GatewayClient, worker: FakeWorker) -> None:
+    await offer(worker, *EVERY)
+    job = await client.create(worker.model)
+    asked = Sampling(n=3, logprobs=2, max_tokens=9)
+    await client.fill(job.name, [embedding(dimensions=500), row_pb2.Row(custom_id="p", prompt="x", sampling=asked)])
+    await client.seal(job.name, 2)
+    await worker.end(job.name)
+    after, found = 0, list[job_service_pb2.Completion]()
+    while page := (
+        await client.unary(
+            client.jobs.ListCompletions, job_service_pb2.ListCompletionsRequest(after_sequence=after, limit=500)
+        )
+    ).completions:
+        found += [entry for entry in page if entry.job.name == job.name and entry.sample_results]
+        after = page[-1].sequence
+    (finished,) = found
+    vector, text = finished.sample_results
+    assert (len(vector.embedding), text.text) == (16, "answer to p")
+    assert not text.alternatives
+    assert not text.logprobs
 
 
 async def test_long_vectors_come_in_small_windows(client: GatewayClient, worker: FakeWorker) -> None:
