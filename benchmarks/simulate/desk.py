@@ -9,11 +9,11 @@ from services.scheduler.core.admission import Admission
 from services.scheduler.core.capacity import Capacity
 from services.scheduler.core.codec import tally_message
 from services.scheduler.core.limits import Limits
-from services.scheduler.core.offers import Offer, Policy
+from services.scheduler.core.offers import Offer, Policy, Tightness
 from services.scheduler.core.prospects import Backlog
 from services.scheduler.core.records import Job, Lease, LeaseKind
 from services.scheduler.core.state import State
-from services.scheduler.core.tightness import tight_until_ns
+from services.scheduler.core.tightness import tightness
 from services.scheduler.core.times import SECOND, to_timestamp
 from services.scheduler.engine import Turn
 from tidemill.errors import Reason, TidemillError
@@ -85,9 +85,9 @@ class Desk:
             return Admission()
         return admission.admit(Backlog(self.state, capacity, self._limits, self.now_ns), job)
 
-    def tight_until_ns(self, capacity: Capacity) -> int:
+    def tightness(self, capacity: Capacity) -> Tightness:
         """Until when promised work leaves no room; see `tightness`."""
-        return tight_until_ns(Backlog(self.state, capacity, self._limits, self.now_ns))
+        return tightness(Backlog(self.state, capacity, self._limits, self.now_ns))
 
     def _reveal(self, name: str) -> None:
         """Under the oracle, put what the rows without a result will really take in place of the estimate."""

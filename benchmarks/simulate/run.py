@@ -10,7 +10,7 @@ from benchmarks.simulate.desk import Desk
 from benchmarks.simulate.workload import Model, SimJob, Workload, alone_seconds, calibration_job
 from services.scheduler.core.capacity import Capacity
 from services.scheduler.core.limits import Limits
-from services.scheduler.core.offers import Offer, Policy
+from services.scheduler.core.offers import Offer, Policy, Tightness
 from services.scheduler.core.records import Lease
 from tidemill.v1 import model_service_pb2
 
@@ -78,11 +78,11 @@ class Slot:
     name: str
     model: str = ""
 
-    def offer(self, models: list[str], options: Options, tight_until_ns: int) -> Offer:
+    def offer(self, models: list[str], options: Options, tightness: Tightness) -> Offer:
         """All models, this slot's loaded."""
         states = {model: _LOADED if model == self.model else _COLD for model in models}
         loads = dict.fromkeys(models, options.load_seconds)
-        return Offer(self.name, states, loads, dict.fromkeys(models, options.slots), tight_until_ns)
+        return Offer(self.name, states, loads, dict.fromkeys(models, options.slots), tightness)
 
 
 class Run:
@@ -96,7 +96,7 @@ class Run:
         self._idle = deque(Slot(f"w{number}") for number in range(options.slots))
         self._running: list[tuple[float, int, Slot, Lease, float]] = []
         self._busy_seconds = 0.0
-        self._tight = (0.0, 0)
+        self._tight = (0.0, Tightness())
         self.outcome = Outcome()
 
     def execute(self) -> Outcome:
@@ -161,16 +161,16 @@ class Run:
     def _hand_out(self) -> None:
         for _ in range(len(self._idle)):
             slot = self._idle.popleft()
-            lease = self._desk.lease(slot.offer(self._models, self._options, self._tight_until_ns()))
+            lease = self._desk.lease(slot.offer(self._models, self._options, self._tightness()))
             if lease is None:
                 self._idle.append(slot)
             else:
                 self._start(slot, lease)
 
-    def _tight_until_ns(self) -> int:
+    def _tightness(self) -> Tightness:
         """As the service computes it, at most once a second."""
         if self._desk.now - self._tight[0] >= 1.0:
-            self._tight = (self._desk.now, self._desk.tight_until_ns(self._capacity()))
+            self._tight = (self._desk.now, self._desk.tightness(self._capacity()))
         return self._tight[1]
 
     def _start(self, slot: Slot, lease: Lease) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from services.scheduler.clock import Clock
 from services.scheduler.core.capacity import Capacity
 from services.scheduler.core.limits import Limits
+from services.scheduler.core.offers import Tightness
 from services.scheduler.core.prospects import Backlog
 from services.scheduler.core.sla import SOONEST_NS, next_review_ns, review
 from services.scheduler.core.state import State
-from services.scheduler.core.tightness import tight_until_ns
+from services.scheduler.core.tightness import tightness
 from services.scheduler.core.times import SECOND
 from services.scheduler.engine import Turn
 from services.scheduler.workers import Worker, Workers
@@ -60,7 +61,7 @@ class Outlooks:
         self._workers = workers
         self._clock = clock
         self._limits = limits
-        self._tight = (0, -TIGHT_NS)
+        self._tight = (Tightness(), -TIGHT_NS)
         self._due: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
 
@@ -69,11 +70,11 @@ class Outlooks:
         capacity = capacity_of(self._workers, self._clock.monotonic(), self._limits.load_seconds)
         return Backlog(state, capacity, self._limits, now_ns)
 
-    def tight_until(self, state: State, now_ns: int) -> int:
-        """The last deadline without room before it, as it was at most a second ago."""
+    def tightness(self, state: State, now_ns: int) -> Tightness:
+        """Until when promised work fills the time, as it was at most a second ago."""
         tight, seen_ns = self._tight
         if not 0 <= now_ns - seen_ns < TIGHT_NS:
-            tight = tight_until_ns(self.backlog(state, now_ns))
+            tight = tightness(self.backlog(state, now_ns))
             self._tight = (tight, now_ns)
         return tight
 

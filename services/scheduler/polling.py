@@ -78,7 +78,7 @@ class LeasePoll:
 
     def _grant_step(self, offer: Offer, max_chunks: int, granted: list[Lease]) -> Callable[[Turn], Leases]:
         def step(turn: Turn) -> Leases:
-            taking = replace(offer, tight_until_ns=self._outlooks.tight_until(turn.state, turn.now_ns))
+            taking = replace(offer, tightness=self._outlooks.tightness(turn.state, turn.now_ns))
             while len(granted) < max_chunks:
                 events = leasing.lease_next(turn.state, taking, self._limits, turn.now_ns)
                 if not events:

@@ -65,7 +65,7 @@ class Twin:
         eligible = self.eligible()
         urgent = [job for job in eligible if self.urgent(job)]
         if urgent:
-            return min(urgent, key=lambda job: (job.deadline_ns, self.cold(job), job.name))
+            return self.most_urgent(urgent)
         here = self.turn([job for job in eligible if not self.cold(job)])
         cold = {model: self.turn([job for job in eligible if job.model == model]) for model in self.cold_models()}
         turns = [job for job in cold.values() if job is not None]
@@ -73,6 +73,14 @@ class Twin:
             return min(turns, key=lambda job: (self.leased(job.model), *self.rank(job)), default=None)
         owed = [job for job in turns if self.owed(here, job)]
         return min(owed, key=self.rank, default=here)
+
+    def most_urgent(self, urgent: list[Job]) -> Job:
+        """By deadline, but those of a loaded model before those that can wait for two chunks."""
+        first = min(urgent, key=lambda job: (job.deadline_ns, self.cold(job), job.name))
+        here = [job for job in urgent if not self.cold(job)]
+        if here and self.cold(first) and self.slack(first) >= 2 * self.limits.chunk_seconds:
+            return min(here, key=lambda job: (job.deadline_ns, job.name))
+        return first
 
     def cold_models(self) -> list[str]:
         return [model for model, state in self.offer.models.items() if state not in WARM]

@@ -13,6 +13,19 @@ RESIDENT = frozenset({model_service_pb2.MODEL_STATE_LOADED, model_service_pb2.MO
 
 
 @dataclass(frozen=True, slots=True)
+class Tightness:
+    """Until when promised work fills the time (see `tightness`); zeros where there is room.
+
+    Attributes:
+        until_ns: firm jobs due by then are urgent.
+        strained_until_ns: those due by then cannot wait for the jobs of a loaded model either.
+    """
+
+    until_ns: int = 0
+    strained_until_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """A worker that asks for work.
 
@@ -21,14 +34,14 @@ class Offer:
         models: state of each model that it can serve.
         load_seconds: what loading took, by model, where it was measured.
         engines: live workers that can serve each model; 1 where it is not given.
-        tight_until_ns: firm jobs due by then are urgent (`tightness`); 0 where there is room.
+        tightness: until when promised work fills the time.
     """
 
     worker_id: str
     models: "Mapping[str, model_service_pb2.ModelState.ValueType]"
     load_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     engines: Mapping[str, int] = field(default_factory=dict[str, int])
-    tight_until_ns: int = 0
+    tightness: Tightness = field(default_factory=Tightness)
 
     def is_resident(self, model: str) -> bool:
         """Whether the worker has the model loaded or is about to."""

@@ -12,6 +12,9 @@ URGENT_LOOKS = 32
 LATE_LOOKS = 10
 """The same for jobs that should have begun by the index's guess: more engines may have come since."""
 
+RESERVED_CHUNKS = 2.0
+"""Chunks that an engine may be busy with before it turns to urgent work, and lose to uneven ends."""
+
 
 def slack_ns(ask: Ask, job: Job) -> int:
     """Time that the job can still wait when this worker and its like do the rest; negative once it is doomed."""
@@ -23,25 +26,37 @@ def slack_ns(ask: Ask, job: Job) -> int:
 
 
 def urgent_job(ask: Ask, models: list[str]) -> str | None:
-    """The urgent job with the earliest deadline among those that can still hold theirs; a loaded model breaks ties."""
-    best: tuple[int, bool, str] | None = None
+    """The urgent job with the earliest deadline among those that can still hold theirs.
+
+    A job of a loaded model goes before it where it can wait: going from model to model by deadlines costs all of them.
+    """
+    here = _first(ask, [model for model in models if ask.offer.is_resident(model)])
+    there = _first(ask, [model for model in models if not ask.offer.is_resident(model)])
+    if here is None or there is None:
+        first = here or there
+    else:
+        first = here if here.deadline_ns <= there.deadline_ns or _can_wait(ask, there) else there
+    return first.name if first else None
+
+
+def _can_wait(ask: Ask, job: Job) -> bool:
+    reserve_ns = RESERVED_CHUNKS * ask.limits.chunk_seconds * SECOND
+    return job.deadline_ns >= ask.offer.tightness.strained_until_ns and slack_ns(ask, job) >= reserve_ns
+
+
+def _first(ask: Ask, models: list[str]) -> Job | None:
+    """The urgent job with the earliest deadline, among these models."""
+    best: Job | None = None
     for model in models:
-        cold = not ask.offer.is_resident(model)
-        pressing = ask.state.ready.starting_from(model, ask.now_ns, URGENT_LOOKS, LATE_LOOKS)
-        for latest_start, window, name in pressing:
+        for latest_start, window, name in ask.state.ready.starting_from(model, ask.now_ns, URGENT_LOOKS, LATE_LOOKS):
             job = ask.state.jobs[name]
             soon = latest_start - ask.now_ns <= ask.limits.urgent_slack * window + ask.load_seconds(model) * SECOND
             if not soon and not _crowded(ask, job):
                 continue
-            key = (job.deadline_ns, cold, name)
-            if (
-                (best is None or key < best)
-                and _urgent(ask, job)
-                and tenant_open(ask, job.tenant)
-                and job_open(ask, job)
-            ):
-                best = key
-    return best[2] if best else None
+            earlier = best is None or (job.deadline_ns, name) < (best.deadline_ns, best.name)
+            if earlier and _urgent(ask, job) and tenant_open(ask, job.tenant) and job_open(ask, job):
+                best = job
+    return best
 
 
 def _urgent(ask: Ask, job: Job) -> bool:
@@ -54,4 +69,4 @@ def _urgent(ask: Ask, job: Job) -> bool:
 
 def _crowded(ask: Ask, job: Job) -> bool:
     """Whether the promised work leaves no room until the job's deadline, though the job alone has slack."""
-    return job.deadline_ns < ask.offer.tight_until_ns
+    return job.deadline_ns < ask.offer.tightness.until_ns
