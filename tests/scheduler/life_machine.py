@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from services.scheduler.core import cleanup, leasing, models, steering
-from services.scheduler.core.times import SECOND
 from tests.scheduler.machine import LIMITS, MODELS, RowsMachine
 from tests.scheduler.reference import Held, JobHistory
 from tests.scheduler.refusals import refusal
@@ -53,11 +52,11 @@ class SchedulerMachine(RowsMachine):
     @rule(job=RowsMachine.jobs, seconds=st.sampled_from([10, 120, 7200, 32 * 86_400]), expires=st.booleans())
     def update(self, job: str, seconds: int, expires: bool) -> None:
         history = self.histories[job]
-        deadline = int(self.now) + seconds
+        deadline = int(self.wall) + seconds
         policy = job_pb2.DEADLINE_POLICY_EXPIRE if expires else job_pb2.DEADLINE_POLICY_RUN_LATE
         request = pb.UpdateJobRequest(job=job, on_deadline=policy)
         request.complete_by_time.seconds = deadline
-        arguments = (steering.update_job, request, int(self.now * SECOND))
+        arguments = (steering.update_job, request, self.wall_ns)
         if self.is_hidden(history, *arguments):
             return
         if history.halted or history.complete:
@@ -72,14 +71,14 @@ class SchedulerMachine(RowsMachine):
     @rule(job=RowsMachine.jobs)
     def delete(self, job: str) -> None:
         history = self.histories[job]
-        arguments = (cleanup.delete_job, job, int(self.now * SECOND))
+        arguments = (cleanup.delete_job, job, self.wall_ns)
         if history.forgotten:
             assert refusal(self.record, *arguments).reason is Reason.JOB_NOT_FOUND
         elif history.deleted_at is not None:
             assert self.record(*arguments) == []
         elif history.done:
             self.record(*arguments)
-            history.deleted_at = self.now
+            history.deleted_at = self.wall
         else:
             assert refusal(self.record, *arguments).reason is Reason.JOB_NOT_TERMINAL
 

@@ -1,4 +1,4 @@
-"""A random walk over what gateways, workers, time and crashes can do (I1-I7, I10); `life_machine` adds the rest.
+"""A random walk over what gateways, workers, time and crashes can do (I1-I8, I10); `life_machine` adds the rest.
 
 The machine compares the scheduler with `reference`: an independent account of what was acknowledged.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from services.scheduler import snapshot
+from services.scheduler import archived, snapshot
 from services.scheduler.core import cleanup, due, endings, jobs, leasing, models, parts, steering, views, writers
 from services.scheduler.core.apply import apply
 from services.scheduler.core.checks import find_job
@@ -25,6 +25,7 @@ from services.scheduler.ledger import Ledger, MemoryLedger
 from services.scheduler.ledger.base import replay
 from tests.scheduler import builders, recount
 from tests.scheduler.desk import DIED, FAILED, RELEASED
+from tests.scheduler.policy_twin import Twin
 from tests.scheduler.reference import Held, JobHistory
 from tests.scheduler.refusals import refusal
 from tidemill.errors import Reason
@@ -81,10 +82,20 @@ class RowsMachine(RuleBasedStateMachine):
         self.epoch = self.ledger.open("machine").epoch
         self.snapshot = b""
         self.state = State()
-        self.now = 1000.0
+        self.now = 1_000_000.0
+        self.behind = 0.0
         self.histories: dict[str, JobHistory] = {}
         self.last_fence = 0
         self.drained: set[str] = set()
+
+    @property
+    def wall(self) -> float:
+        """What the wall clock shows; `now` is the time that the ledger goes by."""
+        return self.now - self.behind
+
+    @property
+    def wall_ns(self) -> int:
+        return int(self.wall * SECOND)
 
     def record(self, decide: Callable[..., Events], *arguments: Any) -> Events:
         """Decide, append durably, apply: the engine's order, one command at a time."""
@@ -113,10 +124,10 @@ class RowsMachine(RuleBasedStateMachine):
     def create(self, tenant: str, model: str, deadline: int, request: str, *, expires: bool = False) -> Any:
         number = len(self.histories) + 1
         request_id = f"{request}-{tenant}-{model}-{deadline}" if request else ""
-        complete_by = int(self.now) + deadline
+        complete_by = int(self.wall) + deadline
         spec = builders.spec(number, tenant=tenant, model=model, deadline=complete_by, request_id=request_id)
         spec.on_deadline = job_pb2.DEADLINE_POLICY_EXPIRE if expires else job_pb2.DEADLINE_POLICY_RUN_LATE
-        events = self.record(jobs.create_job, spec, int(self.now * SECOND))
+        events = self.record(jobs.create_job, spec, self.wall_ns)
         if not events:
             existing = jobs.existing_job(self.state, spec)
             assert existing is not None
@@ -200,15 +211,15 @@ class RowsMachine(RuleBasedStateMachine):
         return {lease.fence for lease in leases if lease.kind is LeaseKind.CHUNK}
 
     def is_hidden(self, history: JobHistory, decide: Callable[..., Events], *arguments: Any) -> bool:
-        """Whether the job is deleted; then this command does not find it."""
-        if history.deleted_at is not None:
+        """Whether the job is deleted or archived; then this command does not find it."""
+        if history.hidden:
             assert refusal(self.record, decide, *arguments).reason is Reason.JOB_NOT_FOUND
-        return history.deleted_at is not None
+        return history.hidden
 
     def record_due(self) -> None:
         """What the scheduler's timer does whenever time has passed."""
-        expiring = [history for history in self.histories.values() if history.expires_by(self.now)]
-        while self.record(due.due_events, LIMITS, int(self.now * SECOND)):
+        expiring = [history for history in self.histories.values() if history.expires_by(self.wall)]
+        while self.record(due.due_events, LIMITS, self.wall_ns):
             pass
         grace_ends = self.state.agenda.stops.first()
         assert grace_ends is None or grace_ends > self.now * SECOND
@@ -216,8 +227,8 @@ class RowsMachine(RuleBasedStateMachine):
             assert self.state.jobs[history.name].heading_for == job_pb2.JOB_STATE_EXPIRED
             history.expired, history.stopped_at = True, self.now
         for history in self.histories.values():
-            if history.ended_at is not None and history.deleted_at is None and self.now - history.ended_at >= 30 * DAY:
-                history.deleted_at = self.now
+            if history.ended_at is not None and history.deleted_at is None and self.wall - history.ended_at >= 30 * DAY:
+                history.deleted_at = self.wall
 
     # Workers.
 
@@ -229,7 +240,13 @@ class RowsMachine(RuleBasedStateMachine):
         offer = builders.offer("w1", **dict.fromkeys(offered, builders.LOADED))
         held: list[Held] = []
         for _ in range(count):
-            events = self.record(leasing.lease_next, offer, LIMITS, int(self.now * SECOND))
+            self.state.pass_time(int(self.now * SECOND))
+            due_first = Twin(self.state, offer, LIMITS, self.wall_ns).choice()
+            events = self.record(leasing.lease_next, offer, LIMITS, self.wall_ns)
+            if events and events[0].HasField("chunk_leased"):
+                # I8: whose turn it is; with all models loaded no valve blurs it.
+                assert due_first is not None
+                assert events[0].chunk_leased.job == due_first.name
             if not events:
                 self.check_nothing_was_withheld(offered)
                 break
@@ -275,8 +292,8 @@ class RowsMachine(RuleBasedStateMachine):
             due = history.deleted_at + DAY
         else:
             assert not history.swept
-        assert self.now >= due
-        return self.now >= due + 3600
+        assert self.wall >= due
+        return self.wall >= due + 3600
 
     def check_closing(self, message: pb.Lease, history: JobHistory) -> None:
         missing: set[int] = set()
@@ -328,7 +345,7 @@ class RowsMachine(RuleBasedStateMachine):
     @rule(held=leases, data=st.data(), fail=st.booleans())
     def commit(self, held: Held, data: st.DataObject, fail: bool) -> None:
         history = self.histories[held.message.spec.name]
-        if held.message.kind != pb.LEASE_KIND_CHUNK or history.deleted_at is not None:
+        if held.message.kind != pb.LEASE_KIND_CHUNK or history.hidden:
             return
         missing = sorted(set(held.rows) - history.results.keys())
         chosen = set(data.draw(st.sets(st.sampled_from(missing), min_size=1))) if missing else set(held.rows)
@@ -362,7 +379,7 @@ class RowsMachine(RuleBasedStateMachine):
 
     @rule(held=leases, data=st.data())
     def repeat_commit(self, held: Held, data: st.DataObject) -> None:
-        if not held.parts or self.histories[held.message.spec.name].deleted_at is not None:
+        if not held.parts or self.histories[held.message.spec.name].hidden:
             return
         request = data.draw(st.sampled_from(held.parts))
         assert self.record(parts.commit_part, request) == []
@@ -400,7 +417,7 @@ class RowsMachine(RuleBasedStateMachine):
             "die": Requeue(DIED, "engine died"),
         }[how]
         job, fence = held.message.spec.name, held.message.fence
-        gone = Reason.JOB_NOT_FOUND if self.histories[job].deleted_at is not None else Reason.STALE_FENCE
+        gone = Reason.JOB_NOT_FOUND if self.histories[job].hidden else Reason.STALE_FENCE
         if held.live:
             events = self.record(leasing.release_lease, job, fence, requeue, LIMITS)
             if held.message.kind == pb.LEASE_KIND_CHUNK:
@@ -506,6 +523,27 @@ class RowsMachine(RuleBasedStateMachine):
             self.now += hours * 3600
             self.record_due()
 
+    @rule(hours=st.sampled_from([0, 1.5, 25]), luck=st.integers(0, 2))
+    def set_clock(self, hours: float, luck: int) -> None:
+        """Seldom: the wall clock is set back, or right again. The ledger's time goes on all the same."""
+        if not luck:
+            self.behind = hours * 3600
+            self.record_due()
+
+    @rule()
+    def archive(self) -> None:
+        """The job that ended first leaves memory; the archive shows what was shown before."""
+        if not self.state.ended:
+            return
+        name = self.state.ended[0][1]
+        kept = archived.state_of(archived.unpack(archived.row(archived.take(self.state, name)).blob, name))
+        assert views.job_record(kept.jobs[name]) == views.job_record(self.state.jobs[name])
+        for shown, before in ((kept.parts, self.state.parts), (kept.segments, self.state.segments)):
+            assert shown[name] == before.get(name, [])
+        leaving = ledger_pb2.LedgerEvent(job_archived=ledger_pb2.JobArchived(job=name))
+        self.record(lambda _state: [leaving])
+        self.histories[name].archived = True
+
     @rule()
     def take_snapshot(self) -> None:
         self.snapshot = snapshot.write(self.state)
@@ -543,10 +581,10 @@ class RowsMachine(RuleBasedStateMachine):
 
     @invariant()
     def callers_find_what_was_acknowledged(self) -> None:
-        known = {history.name for history in self.histories.values() if not history.forgotten}
+        known = {history.name for history in self.histories.values() if not (history.forgotten or history.archived)}
         assert self.state.jobs.keys() == known
         for history in self.histories.values():
-            if history.deleted_at is None:
+            if not history.hidden:
                 self.check_view(history)
             else:
                 assert refusal(find_job, self.state, history.name).reason is Reason.JOB_NOT_FOUND
@@ -607,7 +645,7 @@ class RowsMachine(RuleBasedStateMachine):
         while True:
             self.now += 100
             offer = builders.offer("w1", **dict.fromkeys(MODELS, builders.LOADED))
-            events = self.record(leasing.lease_next, offer, LIMITS, int(self.now * SECOND))
+            events = self.record(leasing.lease_next, offer, LIMITS, self.wall_ns)
             if not events:
                 return
             held = Held(views.lease_message(self.state, self.state.leases[events[0].sequence], 15))

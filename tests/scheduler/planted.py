@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from services.scheduler import archived
 from services.scheduler.core import (
     apply,
     apply_poison,
@@ -24,6 +25,7 @@ from services.scheduler.core import (
     views,
     writers,
 )
+from services.scheduler.core.fairness import Accounts
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.records import Chunk, Job, ModelFlags, Requeue
 from services.scheduler.core.state import State
@@ -263,7 +265,22 @@ def a_failure_counts_as_a_death() -> Patches:
     return [patch.object(requeues, "judged", judged)]
 
 
+# I8: the tenant that had least is next.
+
+
+@fault
+def the_tenant_that_had_most_is_next() -> Patches:
+    order = Accounts.order
+    return [patch.object(Accounts, "order", lambda self, model: order(self, model)[::-1])]
+
+
 # I10, I11 and what comes after the end.
+
+
+@fault
+def the_archive_loses_a_part() -> Patches:
+    take = archived.take
+    return [patch.object(archived, "take", lambda state, name: replace(take(state, name), parts=[]))]
 
 
 @fault

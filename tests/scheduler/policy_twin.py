@@ -39,7 +39,8 @@ class Twin:
         if state == model_service_pb2.MODEL_STATE_FAILED or (flags is not None and flags.drained):
             return False
         chunks = self.state.chunks.get(job.name, {}).values()
-        returned = any(not chunk.fence and chunk.ready_at_ns <= self.now_ns for chunk in chunks)
+        now_ns = max(self.now_ns, self.state.time_ns)
+        returned = any(not chunk.fence and chunk.ready_at_ns <= now_ns for chunk in chunks)
         return returned or job.next_cut < job.end
 
     def cold(self, job: Job) -> bool:

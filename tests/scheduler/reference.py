@@ -12,7 +12,11 @@ from tidemill.v1 import job_pb2
 
 @dataclass
 class JobHistory:
-    """What one job's callers know. Times are in seconds."""
+    """What one job's callers know.
+
+    Times are in seconds: the deadline, and when it was deleted, by the wall clock, the others by the ledger's, which
+    goes on where that one is set back.
+    """
 
     name: str
     created_at: float
@@ -33,6 +37,7 @@ class JobHistory:
     deleted_at: float | None = None
     swept: bool = False
     forgotten: bool = False
+    archived: bool = False
     suspects: set[int] = field(default_factory=set[int])
     killed_alone: Counter[int] = field(default_factory=Counter[int])
     condemned: set[int] = field(default_factory=set[int])
@@ -56,6 +61,11 @@ class JobHistory:
     def complete(self) -> bool:
         """Whether every row has a result."""
         return self.sealed and len(self.results) == self.appended
+
+    @property
+    def hidden(self) -> bool:
+        """Whether commands do not find it in memory: it was deleted, or it has moved to the archive."""
+        return self.archived or self.deleted_at is not None
 
     @property
     def paused(self) -> bool:
