@@ -226,6 +226,8 @@ class RowsMachine(RuleBasedStateMachine):
         for history in expiring:
             assert self.state.jobs[history.name].heading_for == job_pb2.JOB_STATE_EXPIRED
             history.expired, history.stopped_at = True, self.now
+            # One without rows has nothing to close.
+            history.ended_at = self.now if self.state.jobs[history.name].terminal else None
         for history in self.histories.values():
             if history.ended_at is not None and history.deleted_at is None and self.wall - history.ended_at >= 30 * DAY:
                 history.deleted_at = self.wall
