@@ -16,7 +16,15 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from tidemill.tiny_codes import HEAD_SIZE, HEADS, HIDDEN, INTERMEDIATE, LAYERS, ROPE_BASE, WINDOW, tensors
 
-__all__ = ["CHAT_TEMPLATE", "END_OF_TURN", "VOCABULARY", "make_tiny"]
+__all__ = [
+    "CHAT_TEMPLATE",
+    "END_OF_TURN",
+    "VOCABULARY",
+    "byte_tokenizer",
+    "make_tiny",
+    "safetensors",
+    "write_json",
+]
 
 END_OF_TEXT, START_OF_TURN, END_OF_TURN = 256, 257, 258
 VOCABULARY = 259
@@ -35,11 +43,11 @@ def make_tiny(path: Path, seed: int = 0) -> str:
         seed: 0 to 2^63-1.
     """
     path.mkdir(parents=True, exist_ok=True)
-    weights = _safetensors(tensors(seed, VOCABULARY, END_OF_TURN))
+    weights = safetensors(tensors(seed, VOCABULARY, END_OF_TURN))
     (path / "model.safetensors").write_bytes(weights)
-    _write_json(path / "config.json", _config())
-    _write_json(path / "generation_config.json", {"eos_token_id": END_OF_TURN, "pad_token_id": END_OF_TEXT})
-    _write_json(path / "tokenizer_config.json", _tokenizer_config())
+    write_json(path / "config.json", _config())
+    write_json(path / "generation_config.json", {"eos_token_id": END_OF_TURN, "pad_token_id": END_OF_TEXT})
+    write_json(path / "tokenizer_config.json", _tokenizer_config())
     _tokenizer().save(str(path / "tokenizer.json"))
     return hashlib.sha256(weights).hexdigest()
 
@@ -91,17 +99,22 @@ def _byte_symbols() -> dict[str, int]:
     return symbols
 
 
-def _tokenizer() -> Tokenizer:
-    """One token a byte: the token id is the byte."""
+def byte_tokenizer() -> Tokenizer:
+    """One token a byte: the token id is the byte. Special tokens are the caller's to add."""
     vocabulary = dict(sorted(_byte_symbols().items(), key=lambda item: item[1]))
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _tokenizer() -> Tokenizer:
+    tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIALS])
     return tokenizer
 
 
-def _safetensors(arrays: dict[str, NDArray[np.float32]]) -> bytes:
+def safetensors(arrays: dict[str, NDArray[np.float32]]) -> bytes:
     """The safetensors format: header length, JSON header, then the tensors (8-byte aligned) one behind another."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
@@ -114,5 +127,6 @@ def _safetensors(arrays: dict[str, NDArray[np.float32]]) -> bytes:
     return len(encoded).to_bytes(8, "little") + encoded + body
 
 
-def _write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
+    """Write a value as readable JSON."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
