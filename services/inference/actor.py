@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from services.inference.admission import Admission
+from services.inference.completion import completion_answer
 from services.inference.engine_config import (
     Answer,
     Call,
@@ -17,10 +18,14 @@ from services.inference.engine_config import (
     engine_arguments,
 )
 from services.inference.identity import Identity, identity_of
+from services.inference.pooling import Pooler
 from services.inference.prefixes import Place, token_bytes
 from services.inference.render import prompt_tokens
 from services.inference.sampling import RowRefusedError, engine_sampling
+from services.inference.schemas import SchemaChecker
+from tidemill.encoding import MODEL_TASKS
 from tidemill.errors import RowCode
+from tidemill.v1 import model_service_pb2
 
 __all__ = ["EngineActor", "EngineLostError"]
 
@@ -31,6 +36,8 @@ _LOOK_SECONDS = 0.1
 
 
 _Outcomes = set[asyncio.Task[Outcome | None]]
+_Asked = Callable[[str], AsyncIterator[Any]]
+"""Gives a request of that id to the engine, which answers with its outputs."""
 
 
 class EngineLostError(RuntimeError):
@@ -44,6 +51,8 @@ class EngineActor:
         self._config = config
         self._engine: Any = None
         self._tokenizer: Any = None
+        self._pooler: Pooler | None = None
+        self._schemas: SchemaChecker | None = None
         self._steps = 0
         self._serial = 0
         self._admission = Admission(0, 0, 0)
@@ -53,13 +62,24 @@ class EngineActor:
     async def load(self) -> float:
         """Start the engine and answer one canary; returns seconds. Raises what vLLM raises."""
         start = time.monotonic()
+        from vllm.config.structured_outputs import StructuredOutputsConfig
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        arguments = AsyncEngineArgs(**engine_arguments(self._config), disable_log_stats=False)
+        arguments = AsyncEngineArgs(
+            **engine_arguments(self._config),
+            disable_log_stats=False,
+            # vLLM would take another backend for schemas that this one refuses, and then for all others. Free
+            # whitespace between fields has no end with models that like it.
+            structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
+        )
         self._engine = AsyncLLM.from_engine_args(arguments, stat_loggers=[self._step_counter()])
         self._tokenizer = self._engine.get_tokenizer()
         self._admission = self._new_admission()
+        if self._config.pooling:
+            self._pooler = await Pooler.of(self._engine, self._config.window)
+        else:
+            self._schemas = SchemaChecker(self._config.path, self._engine.model_config.get_vocab_size())
         await self._canary()
         return time.monotonic() - start
 
@@ -109,6 +129,8 @@ class EngineActor:
 
     async def shutdown(self) -> None:
         """End the engine's own processes."""
+        if self._schemas is not None:
+            self._schemas.close()
         if self._engine is not None:
             self._engine.shutdown()
 
@@ -120,27 +142,43 @@ class EngineActor:
         return Outcome(row.row_index, answer) if answer else None
 
     async def _answer(self, call: Call, row: EngineRow) -> Answer | None:
-        tokens = prompt_tokens(self._tokenizer, row.request)
-        values = {**call.defaults, **row.request.sampling}
+        request = row.request
+        if MODEL_TASKS[request.task] not in self._config.tasks:
+            raise RowRefusedError(
+                RowCode.TASK_NOT_SUPPORTED,
+                f"{self._config.model} does not answer {request.task} rows, its tasks are "
+                f"{', '.join(map(model_service_pb2.Task.Name, self._config.tasks))}: choose another model",
+            )
+        if self._pooler:
+            return await self._pooler.answer(
+                request, call.defaults, lambda prompt, parameters: self._pooled(call.group, prompt, parameters)
+            )
+        tokens = prompt_tokens(self._tokenizer, request)
+        values = {**call.defaults, **request.sampling}
         arguments = engine_sampling(values, len(tokens), self._config.window)
-        final = await self._run(call.group, tokens, arguments)
-        if final is None or final.outputs[0].finish_reason == "abort":
-            return None
-        if final.outputs[0].finish_reason not in ("stop", "length"):
-            raise RowRefusedError(RowCode.ENGINE_REFUSED, f"the engine ended the row: {final.outputs[0].finish_reason}")
-        return _answer_of(final)
+        if self._schemas and "json_schema" in arguments:
+            await self._schemas.require(arguments["json_schema"])
+        place = Place(call.group, token_bytes(tokens), len(tokens) + arguments.get("n", 1) * arguments["max_tokens"])
+        final = await self._run(place, lambda request_id: self._generation(tokens, arguments, request_id))
+        return completion_answer(final, arguments.get("logprobs")) if final else None
 
-    async def _run(self, group: str, tokens: list[int], arguments: dict[str, Any]) -> Any:
+    async def _pooled(self, group: str, prompt: dict[str, Any], parameters: Any) -> Any:
+        tokens = prompt["prompt_token_ids"]
+        place = Place(group, token_bytes(tokens), len(tokens))
+        final = await self._run(place, lambda request_id: self._engine.encode(prompt, parameters, request_id))
+        # An aborted row ends with an empty tensor.
+        return final if final and final.outputs.data.numel() else None
+
+    async def _run(self, place: Place, asked: _Asked) -> Any:
         """The engine's final output, None when the group was aborted."""
-        place = Place(group, token_bytes(tokens), len(tokens) + arguments["max_tokens"])
-        if group in self._aborted or not await self._admission.enter(place):
+        if place.group in self._aborted or not await self._admission.enter(place):
             return None
         try:
-            return await self._run_admitted(group, tokens, arguments)
+            return await self._run_admitted(place.group, asked)
         finally:
             self._admission.leave(place)
 
-    async def _run_admitted(self, group: str, tokens: list[int], arguments: dict[str, Any]) -> Any:
+    async def _run_admitted(self, group: str, asked: _Asked) -> Any:
         if group in self._aborted:
             return None
         self._serial += 1
@@ -148,21 +186,28 @@ class EngineActor:
         requests = self._groups.setdefault(group, set())
         requests.add(request_id)
         try:
-            return await self._final_output(request_id, tokens, arguments)
+            return await self._final_output(request_id, asked)
         finally:
             requests.discard(request_id)
             if not requests:
                 self._groups.pop(group, None)
 
-    async def _final_output(self, request_id: str, tokens: list[int], arguments: dict[str, Any]) -> Any:
+    def _generation(self, tokens: list[int], arguments: dict[str, Any], request_id: str) -> AsyncIterator[Any]:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+        if "json_schema" in arguments:
+            arguments = {**arguments, "structured_outputs": StructuredOutputsParams(json=arguments["json_schema"])}
+            del arguments["json_schema"]
+        parameters = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
+        return self._engine.generate({"prompt_token_ids": tokens}, parameters, request_id)
+
+    async def _final_output(self, request_id: str, asked: _Asked) -> Any:
         from vllm.exceptions import VLLMClientError
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         final: Any = None
         try:
-            parameters = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
-            async for output in self._engine.generate({"prompt_token_ids": tokens}, parameters, request_id):
+            async for output in asked(request_id):
                 final = output
         except EngineDeadError as exc:
             raise EngineLostError(f"the engine of {self._config.model} died: {exc}") from exc
@@ -176,11 +221,20 @@ class EngineActor:
 
     async def _canary(self) -> None:
         # A living check_health proves nothing: only an answer shows that requests still reach the engine.
-        await self._final_output(f"canary:{time.monotonic_ns()}", [0], {"temperature": 0.0, "max_tokens": 1})
+        name = f"canary:{time.monotonic_ns()}"
+        if self._pooler:
+            await self._pooler.canary(
+                lambda prompt, params: self._final_output(
+                    name, lambda request_id: self._engine.encode(prompt, params, request_id)
+                )
+            )
+            return
+        least = {"temperature": 0.0, "max_tokens": 1}
+        await self._final_output(name, lambda request_id: self._generation([0], least, request_id))
 
     def _new_admission(self) -> Admission:
         config = self._config
-        sorts = config.row_order == "prefix"
+        sorts = config.row_order == "prefix" and not config.pooling
         block_tokens = int(self._engine.vllm_config.cache_config.block_size) if sorts else 0
         return Admission(block_tokens, config.max_num_seqs, config.max_num_batched_tokens)
 
@@ -215,22 +269,3 @@ async def _first(tasks: _Outcomes, seconds: float) -> tuple[_Outcomes, _Outcomes
         if any(task.exception() for task in ended):
             break
     return done, pending
-
-
-def _answer_of(final: Any) -> Answer:
-    output, times = final.outputs[0], final.metrics
-    return Answer(
-        text=output.text,
-        finish_reason=output.finish_reason,
-        prompt_tokens=len(final.prompt_token_ids),
-        output_tokens=len(output.token_ids),
-        cached_tokens=final.num_cached_tokens or 0,
-        queue_seconds=_seconds(times, "queued_ts", "scheduled_ts"),
-        prefill_seconds=_seconds(times, "scheduled_ts", "first_token_ts"),
-        decode_seconds=_seconds(times, "first_token_ts", "last_token_ts"),
-    )
-
-
-def _seconds(times: Any, start: str, end: str) -> float | None:
-    first, last = getattr(times, start, 0.0), getattr(times, end, 0.0)
-    return last - first if first and last else None

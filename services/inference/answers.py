@@ -64,11 +64,16 @@ def _answered(row: InputRow, answer: Answer, origin: Origin) -> ResultRow:
         error_code="",
         error_message="",
         request_digest=row.digest,
-        output_digest=digests.output_digest(answer.text),
+        output_digest=answer.output.digest,
         chunk_start=origin.chunk_start,
         model_digest=origin.model_digest,
         engine_build=origin.engine_build,
         engine_record=origin.engine_record,
+        vector=answer.vector,
+        classes=answer.classes,
+        score=answer.score,
+        alternatives=answer.alternatives,
+        logprobs=answer.logprobs,
     )
 
 

@@ -25,8 +25,10 @@ from services.inference.models import ModelFiles
 from services.inference.parts import PartCutter, PartWriter
 from services.inference.pump import stream_slices
 from services.inference.resident import Engine, WeightsChangedError
+from services.inference.sampling import needs_shared
 from services.inference.source import plan_slices, read_chunk, verify_segments
 from services.inference.store_link import StoreLink
+from services.inference.tasks import GENERATE
 from tidemill import rowset, telemetry
 from tidemill.encoding import sampling_values
 from tidemill.v1 import job_pb2
@@ -73,11 +75,17 @@ class ChunkTask:
             await writer.commit([table], "", "")
         if writer.complete:
             return
-        dedicated = self.held.lease.spec.execution_mode == job_pb2.EXECUTION_MODE_DEDICATED
+        dedicated = self.held.lease.spec.execution_mode == job_pb2.EXECUTION_MODE_DEDICATED and self._fits_dedicated()
         await (self._dedicated(writer) if dedicated else self._shared(writer))
         metrics.CHUNK_SECONDS.labels(self.held.model, "dedicated" if dedicated else "shared").observe(
             time.monotonic() - start
         )
+
+    def _fits_dedicated(self) -> bool:
+        """Ray Data LLM's stage returns one text a row, so what needs more runs shared, whatever the job's mode."""
+        files = self.engines.files(self.held.model)
+        values = sampling_values(self.held.lease.spec.sampling)
+        return (files is None or files.tasks == GENERATE) and not needs_shared(values)
 
     def _writer(self) -> PartWriter:
         lease = self.held.lease

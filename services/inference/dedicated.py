@@ -13,10 +13,11 @@ from services.inference import slices
 from services.inference.answers import Origin, checked_request, result_row
 from services.inference.engine_config import Answer, EngineConfig, Outcome, Refusal, engine_arguments
 from services.inference.render import prompt_tokens
-from services.inference.sampling import RowRefusedError, engine_sampling, uniform_sampling
+from services.inference.sampling import RowRefusedError, engine_sampling, refuse_shared_only, uniform_sampling
 from tidemill import segments
-from tidemill.encoding import SamplingValue
+from tidemill.encoding import MODEL_TASKS, Request, SamplingValue
 from tidemill.errors import RowCode
+from tidemill.v1 import model_service_pb2
 
 __all__ = ["DedicatedProcessor"]
 
@@ -89,9 +90,7 @@ def _prepared(processor: DedicatedProcessor, tokenizer: Any, row: segments.Input
         refusal = request
     else:
         try:
-            own = prompt_tokens(tokenizer, request)
-            values = {**processor.defaults, **request.sampling}
-            arguments, tokens = engine_sampling(values, len(own), processor.config.window), own
+            arguments, tokens = _asked(processor, tokenizer, request)
         except RowRefusedError as refused:
             refusal = Refusal(refused.code, refused.message)
     return {
@@ -103,6 +102,19 @@ def _prepared(processor: DedicatedProcessor, tokenizer: Any, row: segments.Input
         "tm_refused": refusal.code.value if refusal.message else "",
         "tm_message": refusal.message,
     }
+
+
+def _asked(processor: DedicatedProcessor, tokenizer: Any, request: Request) -> tuple[dict[str, Any], list[int]]:
+    """Sampling arguments and prompt of a row; RowRefusedError."""
+    if MODEL_TASKS[request.task] != model_service_pb2.TASK_GENERATE:
+        raise RowRefusedError(
+            RowCode.TASK_NOT_SUPPORTED, f"{processor.config.model} does not answer {request.task} rows"
+        )
+    tokens = prompt_tokens(tokenizer, request)
+    values = {**processor.defaults, **request.sampling}
+    arguments = engine_sampling(values, len(tokens), processor.config.window)
+    refuse_shared_only(arguments)
+    return arguments, tokens
 
 
 def _finish(processor: DedicatedProcessor, block: Any) -> Iterator[Any]:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from services.inference.tasks import GENERATE, ModelTasks
 from tidemill.encoding import Request, SamplingValue
 from tidemill.errors import RowCode
+from tidemill.outputs import Alternative, ClassScore, Output, TokenLogprob
 
 __all__ = [
     "Answer",
@@ -36,6 +38,7 @@ class EngineConfig:
         kv_cache_bytes: memory for keys and values, in bytes; 0 leaves it to vLLM (GPU).
         compile: let vLLM compile the model: faster answers, much slower loads, needs a C++ compiler on CPU.
         row_order: how rows that wait are taken, see `admission`.
+        tasks: what the model can be asked for.
     """
 
     model: str
@@ -48,6 +51,12 @@ class EngineConfig:
     max_num_batched_tokens: int
     compile: bool = False
     row_order: RowOrder = "prefix"
+    tasks: ModelTasks = GENERATE
+
+    @property
+    def pooling(self) -> bool:
+        """The model gives vectors or numbers, not text."""
+        return self.tasks != GENERATE
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model answered; times in seconds, None where the engine reports none."""
+    """What the model answered; times in seconds, None where the engine reports none.
 
-    text: str
+    `text` and the last five fields are those of `tidemill.outputs.Output`; `output_tokens` counts all alternatives.
+    """
+
+    text: str | None
     finish_reason: str
     prompt_tokens: int
     output_tokens: int
@@ -83,6 +95,16 @@ class Answer:
     queue_seconds: float | None
     prefill_seconds: float | None
     decode_seconds: float | None
+    vector: bytes | None = None
+    classes: tuple[ClassScore, ...] | None = None
+    score: float | None = None
+    alternatives: tuple[Alternative, ...] | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+    @property
+    def output(self) -> Output:
+        """The answer without how it came about."""
+        return Output(self.text, self.vector, self.classes, self.score, self.alternatives, self.logprobs)
 
 
 @dataclass(frozen=True)
@@ -117,10 +139,15 @@ def engine_arguments(config: EngineConfig) -> dict[str, Any]:
         "max_model_len": config.window,
         "max_num_seqs": config.max_num_seqs,
         "max_num_batched_tokens": config.max_num_batched_tokens,
-        "enable_prefix_caching": True,
         "enforce_eager": not config.compile,
         "seed": 0,
     }
+    if config.pooling:
+        # Models that read a text as a whole take it in one step, and have no cache of prefixes: vLLM knows which.
+        arguments["runner"] = "pooling"
+        arguments["max_num_batched_tokens"] = max(config.max_num_batched_tokens, config.window)
+    else:
+        arguments["enable_prefix_caching"] = True
     if config.kv_cache_bytes:
         arguments["kv_cache_memory_bytes"] = config.kv_cache_bytes
     return arguments

@@ -30,6 +30,7 @@ def config_for(settings: InferenceSettings, files: ModelFiles) -> EngineConfig:
         max_num_batched_tokens=max(settings.max_num_batched_tokens, settings.max_num_seqs),
         compile=settings.compiled,
         row_order=settings.row_order,
+        tasks=files.tasks,
     )
 
 

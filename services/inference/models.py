@@ -11,6 +11,7 @@ from typing import Any
 from services.inference.engine_config import Device
 from services.inference.hub import fetch_description, fetch_weights
 from services.inference.settings import ModelSource
+from services.inference.tasks import GENERATE, ModelTasks, TaskUnknownError, model_tasks, pooling_window
 from services.inference.weights import Fingerprint, WeightDigests, fingerprint
 from tidemill import telemetry
 from tidemill.store import ObjectStore
@@ -34,6 +35,7 @@ class ModelFiles:
         fingerprint: sizes and times of the weight files when the digest was taken.
         template: its chat template; empty for none.
         dtype: vLLM's name of the number format to run it in.
+        tasks: what it can be asked for, at least one.
     """
 
     model: str
@@ -45,6 +47,7 @@ class ModelFiles:
     dtype: str
     tokenizer_key: str
     tokenizer_sha256: str
+    tasks: ModelTasks = GENERATE
 
     @property
     def template_digest(self) -> str:
@@ -87,19 +90,21 @@ class Catalog:
 
     def _read(self, model: str, folder: Path) -> ModelFiles:
         config = _json(folder / "config.json")
+        tasks, own = _tasks(folder, config), _own_window(config)
         present = fingerprint(folder)
         digest = self._digests.digest(folder, present) if present else ""
         key, tokenizer_sha256 = self._publish_tokenizer(folder)
         return ModelFiles(
             model=model,
             folder=folder,
-            window=min(self._cap, _own_window(config)),
+            window=min(self._cap, own if tasks == GENERATE else pooling_window(folder, config, own)),
             digest=digest,
             fingerprint=present,
             template=_template(folder),
             dtype=_dtype(config),
             tokenizer_key=key,
             tokenizer_sha256=tokenizer_sha256,
+            tasks=tasks,
         )
 
     def _publish_tokenizer(self, folder: Path) -> tuple[str, str]:
@@ -138,6 +143,13 @@ def _json(path: Path) -> Mapping[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise ModelUnusableError(f"{path} cannot be read: {exc}") from exc
+
+
+def _tasks(folder: Path, config: Mapping[str, Any]) -> ModelTasks:
+    try:
+        return model_tasks(folder, config)
+    except TaskUnknownError as exc:
+        raise ModelUnusableError(str(exc)) from exc
 
 
 def _own_window(config: Mapping[str, Any]) -> int:

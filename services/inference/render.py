@@ -4,13 +4,14 @@ Rendered and tokenized once by us, because the stages of Ray Data LLM add a seco
 chat templates that write one already.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from services.inference.sampling import RowRefusedError
 from tidemill.encoding import Request
 from tidemill.errors import RowCode
 
-__all__ = ["prompt_tokens"]
+__all__ = ["ScorePrompts", "prompt_tokens", "text_tokens"]
 
 
 def prompt_tokens(tokenizer: Any, request: Request) -> list[int]:
@@ -24,8 +25,37 @@ def prompt_tokens(tokenizer: Any, request: Request) -> list[int]:
         RowRefusedError: the model has no chat template, or its template refuses the conversation.
     """
     if request.task == "prompt":
-        return list(tokenizer(request.prompt).input_ids)
+        return text_tokens(tokenizer, request.prompt)
     return _chat_tokens(tokenizer, request)
+
+
+def text_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text, special tokens included."""
+    return list(tokenizer(text).input_ids)
+
+
+@dataclass(frozen=True)
+class ScorePrompts:
+    """Pairs of query and document as a cross-encoder reads them: how depends on the model, and vLLM knows it."""
+
+    processor: Any
+
+    @classmethod
+    def of(cls, engine: Any) -> "ScorePrompts":
+        """Those of a loaded engine."""
+        from vllm.entrypoints.pooling.scoring.io_processor import CrossEncoderIOProcessor
+        from vllm.renderers.chat_utils import ChatTemplateConfig
+
+        return cls(CrossEncoderIOProcessor(engine.vllm_config, engine.renderer, ChatTemplateConfig()))
+
+    def render(self, query: str, document: str) -> tuple[list[int], dict[str, Any]]:
+        """Token ids, and what the engine must be told beside them: where the second text begins."""
+        from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
+
+        _, prompt = self.processor.get_score_prompt(query, document, {})
+        types = prompt.get("token_type_ids")
+        extra = {"compressed_token_type_ids": compress_token_type_ids(types)} if types else {}
+        return list(prompt["prompt_token_ids"]), extra
 
 
 def _chat_tokens(tokenizer: Any, request: Request) -> list[int]:

@@ -17,4 +17,5 @@ def model_report(model: str, slot: ModelSlot, build: str) -> records_pb2.ModelRe
         report.tokenizer_key = files.tokenizer_key
         report.tokenizer_sha256 = files.tokenizer_sha256
         report.has_chat_template = bool(files.template)
+        report.tasks.extend(files.tasks)
     return report

@@ -10,19 +10,53 @@ from typing import Any
 from tidemill.encoding import SamplingValue
 from tidemill.errors import RowCode
 
-__all__ = ["RowRefusedError", "engine_sampling", "uniform_sampling"]
+__all__ = [
+    "MOST_ANSWERS",
+    "RowRefusedError",
+    "engine_sampling",
+    "needs_shared",
+    "refuse_shared_only",
+    "uniform_sampling",
+]
 
-_FLOAT_DEFAULTS = {
+_NO_SEED = -1
+_LARGEST_SEED = 2**63 - 1
+MOST_ANSWERS = 16
+_MOST_LOGPROBS = 20
+_MOST_TOKENS = 1 << 20
+_MOST_NUMBERS = 1 << 16
+# vLLM takes smaller temperatures for 0, which is greedy.
+_LEAST_TEMPERATURE = 1e-5
+
+_DEFAULTS: dict[str, Any] = {
     "temperature": 1.0,
     "top_p": 1.0,
     "min_p": 0.0,
     "frequency_penalty": 0.0,
     "presence_penalty": 0.0,
     "repetition_penalty": 1.0,
+    "top_k": -1,
 }
-_APPLIED = frozenset({*_FLOAT_DEFAULTS, "top_k", "max_tokens", "seed", "stop"})
-_ALL_TOKENS = -1
-_NO_SEED = -1
+# Least and most; a least of 0 that is marked open is itself not allowed.
+_FRACTIONS = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "presence_penalty": (-2.0, 2.0),
+    "repetition_penalty": (0.0, 2.0),
+}
+_OPEN = frozenset({"top_p", "repetition_penalty"})
+_INTEGERS = {
+    "top_k": (-1, 2**31 - 1),
+    "max_tokens": (1, 2**31 - 1),
+    "seed": (0, _LARGEST_SEED),
+    "n": (1, MOST_ANSWERS),
+    "logprobs": (0, _MOST_LOGPROBS),
+    "min_tokens": (0, 2**31 - 1),
+}
+_SHARED_ONLY = ("n", "logprobs", "json_schema")
+"""What Ray Data LLM's stage returns or carries no part of."""
 
 
 class RowRefusedError(Exception):
@@ -45,27 +79,42 @@ def engine_sampling(values: Mapping[str, SamplingValue], prompt_tokens: int, win
     Raises:
         RowRefusedError: a value has the wrong type, or prompt and answer do not fit the window.
     """
-    if unknown := sorted(set(values) - _APPLIED):
-        raise RowRefusedError(RowCode.UNSUPPORTED_PARAMETER, f"sampling field {unknown[0]!r} is not supported")
-    arguments: dict[str, Any] = {
-        name: _fraction(name, values.get(name, default)) for name, default in _FLOAT_DEFAULTS.items()
-    }
-    arguments["top_k"] = _whole("top_k", values.get("top_k", _ALL_TOKENS))
-    arguments["max_tokens"] = _answer_tokens(values, prompt_tokens, window)
-    if "seed" in values:
-        arguments["seed"] = _whole("seed", values["seed"])
-    if "stop" in values:
-        arguments["stop"] = _texts("stop", values["stop"])
+    arguments = dict(_DEFAULTS)
+    for name, value in values.items():
+        arguments[name] = _checked(name, value)
+    arguments["max_tokens"] = _answer_tokens(arguments.get("max_tokens"), prompt_tokens, window)
+    if "min_tokens" in values and arguments["min_tokens"] > arguments["max_tokens"]:
+        raise _outside("min_tokens", f"at most max_tokens, here {arguments['max_tokens']}", values["min_tokens"])
+    if "n" in values or "logprobs" in values:
+        _check_amount(arguments)
     return arguments
+
+
+def needs_shared(values: Mapping[str, SamplingValue]) -> bool:
+    """Whether rows with these values can be answered in shared mode alone."""
+    return values.get("n", 1) != 1 or "logprobs" in values or "json_schema" in values
+
+
+def refuse_shared_only(arguments: Mapping[str, Any]) -> None:
+    """UNSUPPORTED_PARAMETER for what dedicated mode cannot give; RowRefusedError."""
+    if needs_shared(arguments):
+        name = next(name for name in _SHARED_ONLY if name in arguments)
+        raise RowRefusedError(
+            RowCode.UNSUPPORTED_PARAMETER,
+            f"sampling.{name} of a row is not supported in dedicated mode: set it for the whole job, or submit the job "
+            "in shared mode",
+        )
 
 
 def uniform_sampling(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The same with identical keys in every row: Ray Data merges rows by Arrow, which fills gaps with None and turns
     integers with gaps into floats. A seed of -1 stands for none."""
-    return {"seed": _NO_SEED, "stop": [], **arguments}
+    plain = {"seed": _NO_SEED, "stop": [], "min_tokens": 0, "ignore_eos": False, **arguments}
+    plain.pop("n", None)  # 1, see `refuse_shared_only`
+    return plain
 
 
-def _answer_tokens(values: Mapping[str, SamplingValue], prompt_tokens: int, window: int) -> int:
+def _answer_tokens(wanted: int | None, prompt_tokens: int, window: int) -> int:
     room = window - prompt_tokens
     if room < 1:
         raise RowRefusedError(
@@ -73,9 +122,8 @@ def _answer_tokens(values: Mapping[str, SamplingValue], prompt_tokens: int, wind
             f"the prompt has {prompt_tokens} tokens, the model's window holds {window} with the answer: shorten the "
             f"prompt to {window - 1} tokens or less",
         )
-    if "max_tokens" not in values:
+    if wanted is None:
         return room
-    wanted = _whole("max_tokens", values["max_tokens"])
     if wanted > room:
         raise RowRefusedError(
             RowCode.PROMPT_TOO_LONG,
@@ -85,23 +133,64 @@ def _answer_tokens(values: Mapping[str, SamplingValue], prompt_tokens: int, wind
     return wanted
 
 
+def _check_amount(arguments: Mapping[str, Any]) -> None:
+    """Bounds that several values have together."""
+    answers, tokens = arguments.get("n", 1), arguments["max_tokens"]
+    if answers > 1 and arguments["temperature"] < _LEAST_TEMPERATURE:
+        raise _outside("n", "1 where temperature is 0, since greedy answers are all equal", answers)
+    if answers > 1 and arguments.get("seed", 0) > _LARGEST_SEED - answers:
+        raise _outside("seed", "2^63-1-n or less, since each answer takes the next one", arguments["seed"])
+    if answers > 1 and answers * tokens > _MOST_TOKENS:
+        raise _outside("max_tokens", f"{_MOST_TOKENS // answers} or less with n of {answers}", tokens)
+    if "logprobs" in arguments:
+        each = answers * (1 + arguments["logprobs"])
+        if each * tokens > _MOST_NUMBERS:
+            limit = f"{_MOST_NUMBERS // each} or less with n of {answers} and logprobs of {arguments['logprobs']}"
+            raise _outside("max_tokens", limit, tokens)
+
+
+def _checked(name: str, value: object) -> Any:
+    if name in _FRACTIONS:
+        return _fraction(name, value)
+    if name in _INTEGERS:
+        return _whole(name, value)
+    if name == "stop":
+        return _texts(name, value)
+    if name == "ignore_eos":
+        if not isinstance(value, bool):
+            raise _outside(name, "true or false", value)
+        return value
+    if name == "json_schema":
+        if not isinstance(value, str):
+            raise _outside(name, "the text of a JSON Schema", value)
+        return value
+    raise RowRefusedError(RowCode.UNSUPPORTED_PARAMETER, f"sampling field {name!r} is not supported")
+
+
 def _fraction(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _mistyped(name, "a number", value)
+        raise _outside(name, "a number", value)
+    least, most = _FRACTIONS[name]
+    # Not a number is in no range.
+    if not least <= value <= most or (value == least and name in _OPEN):
+        raise _outside(name, f"{'above' if name in _OPEN else 'from'} {least:g} to {most:g}", value)
     return float(value)
 
 
 def _whole(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _mistyped(name, "a whole number", value)
+        raise _outside(name, "a whole number", value)
+    least, most = _INTEGERS[name]
+    if not least <= value <= most or (name == "top_k" and value == 0):
+        raise _outside(name, "1 or more, or -1" if name == "top_k" else f"from {least} to {most}", value)
     return value
 
 
 def _texts(name: str, value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise _mistyped(name, "a list of strings", value)
+        raise _outside(name, "a list of strings", value)
     return [str(item) for item in value]
 
 
-def _mistyped(name: str, wanted: str, value: object) -> RowRefusedError:
+def _outside(name: str, wanted: str, value: object) -> RowRefusedError:
     return RowRefusedError(RowCode.PARAMETER_OUT_OF_RANGE, f"sampling.{name} must be {wanted}, not {value!r}")

@@ -143,7 +143,7 @@ def test_bad_rows_are_error_rows_and_disturb_no_other(stack: World) -> None:
     ]
     name = stack.submit(rows)
     results = succeeded(stack, name)
-    assert [row.error_code for row in results] == ["PROMPT_TOO_LONG", "PROMPT_TOO_LONG", "", "ENGINE_REFUSED"]
+    assert [row.error_code for row in results] == ["PROMPT_TOO_LONG", "PROMPT_TOO_LONG", "", "PARAMETER_OUT_OF_RANGE"]
     assert "3000" in results[0].error_message
     assert "2048" in results[0].error_message
     assert "2053" in results[1].error_message

@@ -1,0 +1,139 @@
+"""Whether the engine can answer under a JSON schema, found out before the engine sees it."""
+
+import asyncio
+import json
+import select
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import IO, Any, cast
+
+from services.inference.sampling import RowRefusedError
+from services.inference.schema_check import CPU_SECONDS
+from tidemill.errors import RowCode
+
+__all__ = ["SchemaChecker"]
+
+_MOST_BYTES = 64 << 10
+_MOST_LEVELS = 32
+_REMEMBERED = 1024
+_ROOT = Path(__file__).parents[2]
+_START_SECONDS = 240.0
+# Of a busy machine: the checker's own limit is in processor time.
+_WAIT_SECONDS = 120.0
+
+
+class SchemaChecker:
+    """Answers for one model, and remembers its answers; compiling is the work of a process of its own.
+
+    Args:
+        folder: the model's, with its tokenizer.
+        vocabulary: number of tokens that the engine knows.
+    """
+
+    def __init__(self, folder: str, vocabulary: int) -> None:
+        self._command = [sys.executable, "-m", "services.inference.schema_check", folder, str(vocabulary)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._turn = threading.Lock()
+        self._known: OrderedDict[str, asyncio.Future[str]] = OrderedDict()
+
+    async def require(self, schema: str) -> None:
+        """Nothing when the engine can answer under the schema; else RowRefusedError with SCHEMA_INVALID."""
+        known = self._known.get(schema)
+        if known is None or (known.done() and known.exception()):
+            known = self._known[schema] = asyncio.ensure_future(asyncio.to_thread(self._fault, schema))
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        # Rows that wait for the same answer may be aborted one by one.
+        if fault := await asyncio.shield(known):
+            raise RowRefusedError(RowCode.SCHEMA_INVALID, f"sampling.json_schema {fault}")
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _fault(self, schema: str) -> str:
+        try:
+            _check_shape(schema)
+        except _ShapeError as exc:
+            return str(exc)
+        with self._turn:
+            return self._compiled(schema)
+
+    def _compiled(self, schema: str) -> str:
+        self._process = self._process or self._started()
+        answer = _ask(self._process, json.dumps(schema), _WAIT_SECONDS)
+        if answer is None:
+            self.close()
+            return f"is too complex: it does not compile in {CPU_SECONDS} s and the memory that a schema may take"
+        return f"does not compile: {answer[:500]}" if answer else ""
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, cwd=_ROOT)  # noqa: S603 - our own module
+        if _answer(process, _START_SECONDS) is None:
+            process.kill()
+            raise RuntimeError("the process that checks schemas does not start")
+        return process
+
+
+class _ShapeError(Exception):
+    """What is wrong with a schema before anything compiles it."""
+
+
+def _ask(process: "subprocess.Popen[bytes]", line: str, seconds: float) -> str | None:
+    stdin = cast("IO[bytes]", process.stdin)
+    try:
+        stdin.write(line.encode() + b"\n")
+        stdin.flush()
+    except BrokenPipeError:
+        return None
+    return _answer(process, seconds)
+
+
+def _answer(process: "subprocess.Popen[bytes]", seconds: float) -> str | None:
+    """The next line; None when the process ended or took too long."""
+    stdout = cast("IO[bytes]", process.stdout)
+    if not select.select([stdout], [], [], seconds)[0]:
+        return None
+    line = stdout.readline()
+    return str(json.loads(line)) if line else None
+
+
+def _check_shape(schema: str) -> None:
+    from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
+
+    if len(schema.encode()) > _MOST_BYTES:
+        raise _ShapeError(f"has {len(schema.encode())} bytes, at most {_MOST_BYTES} are taken")
+    try:
+        value: Any = json.loads(schema)
+    except RecursionError:
+        raise _ShapeError(f"is nested deeper than {_MOST_LEVELS} levels") from None
+    except ValueError as exc:
+        raise _ShapeError(f"is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise _ShapeError(f"must be a JSON object, not {type(value).__name__}")
+    if _levels(value) > _MOST_LEVELS:
+        raise _ShapeError(f"is nested deeper than {_MOST_LEVELS} levels")
+    if has_xgrammar_unsupported_json_features(cast("dict[str, Any]", value)):
+        raise _ShapeError(
+            "uses a keyword, or a combination of keywords, that the engine cannot hold answers to, such as multipleOf, "
+            "uniqueItems, contains, several allOf, or pattern beside maxLength: leave it out"
+        )
+
+
+def _levels(value: Any) -> int:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        level = [child for node in level for child in _children(node) if isinstance(child, dict | list)]
+    return depth
+
+
+def _children(node: Any) -> list[Any]:
+    return list(node.values()) if isinstance(node, dict) else list(node)
