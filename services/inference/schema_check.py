@@ -2,8 +2,9 @@
 MODEL_FOLDER VOCABULARY_SIZE`.
 
 Each line of stdin is a schema as a JSON string; each line of stdout is what is wrong with it, as a JSON string, empty
-for nothing. A schema that takes more processor time or memory than it may ends the process. It ends with its parent
-too: when stdin closes.
+for nothing. An answer under the schema is tried as well: some patterns compile at once and then hold up every token,
+for all rows of the engine. A schema that takes more processor time or memory than it may ends the process. It ends with
+its parent too: when stdin closes.
 """
 
 import json
@@ -14,18 +15,20 @@ from typing import Any
 
 CPU_SECONDS = 10
 MEMORY_BYTES = 1 << 30
+_TRIED_TOKENS = 256
 
 
 def main() -> None:
     """Serve until stdin closes."""
-    compiler = _compiler(sys.argv[1], int(sys.argv[2]))
+    vocabulary = int(sys.argv[2])
+    compiler = _compiler(sys.argv[1], vocabulary)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         _limit_time()
-        print(json.dumps(_fault(compiler, json.loads(line))), flush=True)
+        print(json.dumps(_fault(compiler, vocabulary, json.loads(line))), flush=True)
 
 
 def _compiler(folder: str, vocabulary: int) -> Any:
@@ -43,14 +46,31 @@ def _limit_time() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def _fault(compiler: Any, schema: str) -> str:
+def _fault(compiler: Any, vocabulary: int, schema: str) -> str:
     try:
-        compiler.compile_json_schema(schema, any_whitespace=False, separators=(",", ":"))
+        grammar = compiler.compile_json_schema(schema, any_whitespace=False, separators=(",", ":"))
+        _try(grammar, vocabulary)
     except MemoryError:
         return "it needs too much memory"
     except Exception as exc:  # noqa: BLE001 - the compiler raises anything; its words are the answer
         return str(exc) or type(exc).__name__
     return ""
+
+
+def _try(grammar: Any, vocabulary: int) -> None:
+    """An answer that repeats a token as long as it may, which is what patterns inside patterns suffer from."""
+    import xgrammar
+
+    matcher, mask = xgrammar.GrammarMatcher(grammar), xgrammar.allocate_token_bitmask(1, vocabulary)
+    last = -1
+    for _ in range(_TRIED_TOKENS):
+        if matcher.is_terminated():
+            return
+        matcher.fill_next_token_bitmask(mask)
+        words: list[int] = mask[0].tolist()
+        if last < 0 or not words[last // 32] >> (last % 32) & 1:
+            last = next(index * 32 + (word & -word).bit_length() - 1 for index, word in enumerate(words) if word)
+        matcher.accept_token(last)
 
 
 if __name__ == "__main__":

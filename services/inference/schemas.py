@@ -70,8 +70,10 @@ class SchemaChecker:
         answer = _ask(self._process, json.dumps(schema), _WAIT_SECONDS)
         if answer is None:
             self.close()
-            return f"is too complex: it does not compile in {CPU_SECONDS} s and the memory that a schema may take"
-        return f"does not compile: {answer[:500]}" if answer else ""
+            return (
+                f"is too complex: compiling it and trying an answer takes more than {CPU_SECONDS} s, or too much memory"
+            )
+        return f"does not compile: {answer.strip()[:500]}" if answer else ""
 
     def _started(self) -> "subprocess.Popen[bytes]":
         pipe = subprocess.PIPE
