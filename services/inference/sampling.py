@@ -98,7 +98,7 @@ def needs_shared(values: Mapping[str, SamplingValue]) -> bool:
 def refuse_shared_only(arguments: Mapping[str, Any]) -> None:
     """UNSUPPORTED_PARAMETER for what dedicated mode cannot give; RowRefusedError."""
     if needs_shared(arguments):
-        name = next(name for name in _SHARED_ONLY if name in arguments)
+        name = next(name for name in _SHARED_ONLY if name in arguments and (name != "n" or arguments["n"] != 1))
         raise RowRefusedError(
             RowCode.UNSUPPORTED_PARAMETER,
             f"sampling.{name} of a row is not supported in dedicated mode: set it for the whole job, or submit the job "

@@ -1,5 +1,6 @@
 """`tidemill models`: what the service offers, and what the operator may change of it."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from tidemill.v1 import model_service_pb2
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="As `tidemill models list` names it.")]
+
+
+class Kind(StrEnum):
+    """What a tiny model does."""
+
+    GENERATOR = "generator"
+    EMBEDDER = "embedder"
+    CLASSIFIER = "classifier"
+    SCORER = "scorer"
+
 
 app = typer.Typer(help="Models that the service offers.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -70,12 +81,16 @@ def unpin(model: Model, as_json: Json = False) -> None:
 def make_tiny(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder to create.")],
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal weights.")] = 0,
+    kind: Annotated[Kind, typer.Option(help="What it does.")] = Kind.GENERATOR,
     as_json: Json = False,
 ) -> None:
-    """Make a small random Qwen2 for tests and demonstrations. Its answers are gibberish."""
-    from tidemill import tiny_model
+    """Make a small random model for tests and demonstrations. Its answers are gibberish."""
+    from tidemill import tiny_model, tiny_pooling
 
-    digest = tiny_model.make_tiny(path, seed)
+    if kind is Kind.GENERATOR:
+        digest = tiny_model.make_tiny(path, seed)
+    else:
+        digest = tiny_pooling.make_tiny_pooling(path, kind.value, seed)
     emit_json({"path": str(path), "sha256": digest}) if as_json else emit(f"{path} (weights sha256 {digest})")
 
 
