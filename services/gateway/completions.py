@@ -17,7 +17,7 @@ _DEFAULT_LIMIT = 100
 _LARGEST_LIMIT = 500
 _SAMPLE_ROWS = 5
 # What a sample may hold, so that a page of jobs fits a message whatever their answers are.
-_SAMPLE_CHARACTERS = 2000
+_SAMPLE_CHARACTERS = 1000
 _SAMPLE_NUMBERS = 16
 
 

@@ -10,6 +10,7 @@ from services.scheduler.core import views
 from services.scheduler.core.checks import find_job, require
 from services.scheduler.core.codec import part_message, segment_message
 from services.scheduler.engine import Turn
+from services.scheduler.page_bytes import fitting
 from services.scheduler.shell import Shell, page_limit
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
@@ -37,7 +38,8 @@ class ReadCalls:
         limit = page_limit(request.page_size, "page_size", MAX_JOBS)
 
         found = await self._shell.archive.list_jobs(tenant, request.states, request.before_name, limit + 1)
-        return pb.ListJobsResponse(jobs=[self._shell.record(job) for job in found[:limit]], more=len(found) > limit)
+        jobs = fitting([self._shell.record(job) for job in found[:limit]])
+        return pb.ListJobsResponse(jobs=jobs, more=len(found) > len(jobs))
 
     async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
         """A slice of a job's input segments."""
@@ -76,6 +78,9 @@ class ReadCalls:
             pb.CompletionRecord(sequence=entry.sequence, kind=entry.kind, job=self._shell.record(job))
             for entry, job in found
         ]
+        page = fitting(records)
+        if len(page) < len(records):
+            end = page[-1].sequence
         return pb.ListCompletionsResponse(
-            completions=records, next_sequence=end, ledger_uid=self._shell.engine.opened.ledger_uid
+            completions=page, next_sequence=end, ledger_uid=self._shell.engine.opened.ledger_uid
         )

@@ -8,6 +8,8 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from tests.gateway.client import GatewayClient, pb, prompts, refused
 from tests.gateway.fake_worker import WINDOW, FakeWorker
+from tests.system.processes import PEPPER, Stack
+from tidemill.keys import create_key
 from tidemill.store import ObjectStore
 from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2, row_pb2
 
@@ -188,3 +190,21 @@ async def test_models_are_listed_by_page(client: GatewayClient, worker: FakeWork
     assert (loaded.state, loaded.max_model_len, loaded.workers) == (model_service_pb2.MODEL_STATE_LOADED, WINDOW, 1)
     with refused("INVALID_PAGE_TOKEN"):
         await client.list_models(page_token="x")
+
+
+async def test_pages_of_jobs_with_large_schemas_fit_their_messages(stack: Stack, worker: FakeWorker) -> None:
+    key = create_key(stack.home / "keys.json", PEPPER, "schemas")
+    schema = json.dumps({"enum": ["x" * 60, *range(4000)], "description": "y" * 40_000})
+    async with GatewayClient(stack.address_of("gateway"), key) as client:
+        sampling = row_pb2.SamplingParams(json_schema=schema)
+        names = [(await client.create(worker.model, sampling=sampling)).name for _ in range(75)]
+        found, token = list[str](), ""
+        while True:
+            request = pb.ListJobsRequest(page_size=1000, page_token=token)
+            page = await client.unary(client.jobs.ListJobs, request)
+            found += [job.name for job in page.jobs]
+            assert page.ByteSize() < 5 << 20
+            if not (token := page.next_page_token):
+                break
+        assert sorted(found) == sorted(names)
+        assert len(page.jobs) < 75

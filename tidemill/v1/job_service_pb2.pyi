@@ -972,7 +972,7 @@ class Completion(_message.Message):
 
     @_builtins.property
     def sample_results(self) -> _containers.RepeatedCompositeFieldContainer[_row_pb2.RowResult]:
-        """Durable answer of at most 5 rows, for a look; only in FINISHED entries. Cut short: 2000 characters of text, 16
+        """Durable answer of at most 5 rows, for a look; only in FINISHED entries. Cut short: 1000 characters of text, 16
         numbers of a vector, 16 classes, no alternatives and no log probabilities.
         """
 
