@@ -1,5 +1,6 @@
 """Closing a job: what is left is given up with its reason, and nothing that is not whole gets a manifest."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,15 @@ async def refused(bench: Bench, message: str) -> None:
     assert caught.value.reason is Reason.DATA_CORRUPT
     assert bench.scheduler.finished == []
     assert not bench.store.exists("jobs/acme/01ARZ3NDEKTSV4RRFFQ69G5FAV/output/manifest.json")
+
+
+async def test_closing_waits_for_a_store_that_is_away(tmp_path: Path) -> None:
+    bench, aside = Bench(tmp_path / "store"), tmp_path / "aside"
+    await bench.answer(*range(ROWS))
+    bench.store.root.rename(aside)
+    closing = asyncio.create_task(bench.close(bench.lease()))
+    await asyncio.wait({closing}, timeout=0.7)
+    assert not closing.done()
+    aside.rename(bench.store.root)
+    document = await asyncio.wait_for(closing, 30)
+    assert document["usage"] == {"prompt_tokens": 5 * ROWS, "output_tokens": 2 * ROWS, "cached_tokens": 0}
