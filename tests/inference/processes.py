@@ -55,7 +55,7 @@ class Service:
         self.process.wait(10)
 
 
-def start(module: str, home: Path, settings: Mapping[str, str], seconds: float = 120.0) -> Service:
+def start(module: str, home: Path, settings: Mapping[str, str], seconds: float = 240.0) -> Service:
     """Start `python -m module` and wait for its ready file."""
     ready = home / f"{module}.{time.monotonic_ns()}.ready"
     environment = {**os.environ, "TIDEMILL_HOME": str(home), "TIDEMILL_READY_FILE": str(ready), **settings}
