@@ -13,7 +13,7 @@ from tests.inference.hosted import config, refused, run
 from tidemill.encoding import Request
 from tidemill.tiny_model import make_tiny
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 SCHEMA = json.dumps(
     {

@@ -17,7 +17,7 @@ from tidemill.outputs import unpack_vector
 from tidemill.store import open_store
 from tidemill.tiny_pooling import CLASSES, DIMENSIONS, PoolingKind, make_tiny_pooling
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 TEXTS = ("The tide comes in.", "The tide goes out.", "x" * 510, "a", "été 日本")
 PAIRS = tuple((f"Why number {index}?", text) for index, text in enumerate(TEXTS[:2] + TEXTS[3:]))
