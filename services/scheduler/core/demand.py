@@ -22,6 +22,13 @@ class Tokens:
     p50: int
     p90: int
 
+    def minus(self, other: "Tokens") -> "Tokens":
+        """The difference."""
+        return Tokens(self.p50 - other.p50, self.p90 - other.p90)
+
+
+NO_TOKENS = Tokens(0, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -32,6 +39,11 @@ class Claim:
     tenant: str
     tokens: Tokens
     firm: bool
+
+    def stands_with(self, other: "Claim") -> bool:
+        """Whether they differ in tokens alone."""
+        mine, theirs = (self.step, self.model, self.firm), (other.step, other.model, other.firm)
+        return mine == theirs and self.tenant == other.tenant
 
 
 def claim_of(job: Job) -> Claim | None:
@@ -53,16 +65,17 @@ class Curve:
     p90: dict[int, Counts[str]] = field(default_factory=dict[int, Counts[str]])
     models: Counts[str] = field(default_factory=Counts[str])
 
-    def shift(self, claim: Claim, sign: int) -> None:
-        """Add or take away a claim."""
+    def shift(self, claim: Claim, tokens: Tokens, claims: int) -> None:
+        """Add so many tokens and claims, or take them away where negative, where `claim` stands."""
         step = claim.step
-        self.models.shift(claim.model, sign)
+        if claims:
+            self.models.shift(claim.model, claims)
         if step not in self.p90:
             insort(self.steps, step)
             self.p50[step] = Counts[str]()
             self.p90[step] = Counts[str]()
-        self.p50[step].shift(claim.model, sign * claim.tokens.p50)
-        self.p90[step].shift(claim.model, sign * claim.tokens.p90)
+        self.p50[step].shift(claim.model, tokens.p50)
+        self.p90[step].shift(claim.model, tokens.p90)
         if not self.p90[step]:
             del self.p50[step], self.p90[step], self.steps[bisect_left(self.steps, step)]
 
@@ -89,17 +102,25 @@ class Demand:
         before, after = self.claims.get(job.name), claim_of(job)
         if before == after:
             return
+        if before is not None and after is not None and before.stands_with(after):
+            # Each commit comes this way.
+            self.claims[job.name] = after
+            self._shift(after, after.tokens.minus(before.tokens), 0)
+            return
         if before is not None:
-            self._shift(self.claims.pop(job.name), -1)
+            del self.claims[job.name]
+            self._shift(before, NO_TOKENS.minus(before.tokens), -1)
         if after is not None:
             self.claims[job.name] = after
-            self._shift(after, 1)
+            self._shift(after, after.tokens, 1)
 
-    def _shift(self, claim: Claim, sign: int) -> None:
-        self.everything.shift(claim, sign)
+    def _shift(self, claim: Claim, tokens: Tokens, claims: int) -> None:
+        self.everything.shift(claim, tokens, claims)
         if claim.firm:
-            self.firm.shift(claim, sign)
-        curve = self.tenants.setdefault(claim.tenant, Curve())
-        curve.shift(claim, sign)
+            self.firm.shift(claim, tokens, claims)
+        curve = self.tenants.get(claim.tenant)
+        if curve is None:
+            curve = self.tenants[claim.tenant] = Curve()
+        curve.shift(claim, tokens, claims)
         if not curve.steps:
             del self.tenants[claim.tenant]
