@@ -9,8 +9,6 @@ from tidemill.v1 import row_pb2
 
 # Below this a temperature takes the likeliest token, in vLLM too.
 _GREEDY = 1e-5
-# Without any of these there is nothing to compare.
-_INVOLVED = ("n", "logprobs", "min_tokens", "json_schema")
 
 
 class Effective:
@@ -18,6 +16,11 @@ class Effective:
 
     def __init__(self, row: row_pb2.SamplingParams | None, job: row_pb2.SamplingParams) -> None:
         self._layers = (row, job) if row is not None else (job,)
+
+    @property
+    def to_compare(self) -> bool:
+        """Whether a value is set that others must fit; asked for every row."""
+        return any(map(_compares, self._layers))
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a field that has presence."""
@@ -27,9 +30,18 @@ class Effective:
         return default
 
 
+def _compares(layer: row_pb2.SamplingParams) -> bool:
+    return (
+        layer.HasField("n")
+        or layer.HasField("logprobs")
+        or layer.HasField("min_tokens")
+        or layer.HasField("json_schema")
+    )
+
+
 def check_together(values: Effective, max_model_len: int) -> Iterator[FieldViolation]:
     """What does not fit together. `max_model_len` 0 leaves out what depends on the window where max_tokens is unset."""
-    if all(values.get(name) is None for name in _INVOLVED):
+    if not values.to_compare:
         return
     most = values.get("max_tokens", max(0, max_model_len - 1))
     if most and values.get("min_tokens", 0) > most:

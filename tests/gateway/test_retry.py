@@ -9,9 +9,11 @@ from google.protobuf import duration_pb2
 from tests.gateway.client import GatewayClient, pb, prompts, refused
 from tests.gateway.fake_worker import FakeWorker
 from tests.gateway.waiting import eventually
+from tidemill.digests import row_digest
+from tidemill.encoding import encode_request
 from tidemill.segments import input_rows, read_segment
 from tidemill.store import ObjectStore
-from tidemill.v1 import job_pb2, job_service_pb2, row_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2, row_pb2
 
 RECEIVING = job_pb2.JOB_STATE_RECEIVING
 CHAT = row_pb2.ChatInput(messages=[row_pb2.ChatMessage(role="user", content="h\u00e9llo")])
@@ -186,3 +188,25 @@ async def test_a_refused_retry_leaves_no_job_behind(
         await retry(client, first.name)
     left = await eventually(lambda: retries_of(client, first.name), lambda jobs: jobs[0].state != RECEIVING)
     assert [job.state for job in left] == [job_pb2.JOB_STATE_CANCELLED]
+
+
+async def test_rows_of_every_kind_are_asked_again_as_they_were(
+    client: GatewayClient, worker: FakeWorker, store: ObjectStore
+) -> None:
+    worker.tasks = [task for task in model_service_pb2.Task.values() if task]
+    await worker.offer(worker.report())
+    rows = [
+        row_pb2.Row(custom_id="e", embedding=row_pb2.EmbeddingInput(text="x", dimensions=8)),
+        row_pb2.Row(custom_id="c", classification=row_pb2.ClassificationInput(text="x")),
+        row_pb2.Row(custom_id="s", score=row_pb2.ScoreInput(query="q", document="d")),
+        row_pb2.Row(
+            custom_id="p",
+            prompt="x",
+            sampling=row_pb2.SamplingParams(n=2, logprobs=0, max_tokens=4, json_schema="{}", ignore_eos=False),
+        ),
+    ]
+    first = await with_failures(client, worker, rows, {0, 1, 2, 3})
+    again = await retry(client, first.name)
+    found = await stored(worker, store, again.name)
+    assert [(row.custom_id, row.task) for row in found] == [(row.custom_id, row.WhichOneof("input")) for row in rows]
+    assert [row.digest for row in found] == [row_digest(row.custom_id, encode_request(row)) for row in rows]

@@ -20,7 +20,8 @@ def submit(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help='OpenAI batch JSONL, or lines of {"prompt": ...} or {"messages": ...}; - is stdin.'
+            metavar="FILE",
+            help='OpenAI batch JSONL, or lines of {"prompt": ...}, {"messages": ...}, {"embed": ...}; - is stdin.',
         ),
     ],
     *,
