@@ -1,10 +1,12 @@
 """`python -m services.inference`."""
 
 import asyncio
+import os
 import signal
 import sys
 
 from services.inference.environment import prepare_environment
+from services.inference.raywatch import EXIT_STATUS, RayLostError
 from services.inference.settings import InferenceSettings
 from tidemill import telemetry
 from tidemill.config import CommonSettings
@@ -20,7 +22,13 @@ async def run(common: CommonSettings, settings: InferenceSettings) -> None:
     loop = asyncio.get_running_loop()
     # Ray installs handlers of its own when it starts: ours are put back behind it.
     service = Inference(common, settings, lambda: _on_signals(loop, stop))
-    await service.run(stop)
+    try:
+        await service.run(stop)
+    except RayLostError as exc:
+        log.error("the Ray cluster is gone: start this service again", error=str(exc), status=EXIT_STATUS)
+        telemetry.shutdown()
+        # Threads and exit handlers of Ray's would wait for its head.
+        os._exit(EXIT_STATUS)
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -29,7 +37,7 @@ def _on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 def main() -> int:
-    """Exit status: 0 after an orderly stop."""
+    """Exit status: 0 after an orderly stop, 75 when the Ray cluster is gone and the service is to be started again."""
     common, settings = CommonSettings(), InferenceSettings()
     common.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     telemetry.setup("inference", common.telemetry_folder)

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from services.inference import orphans
 from services.inference.admission import Admission
 from services.inference.completion import completion_answer
 from services.inference.engine_config import (
@@ -23,6 +24,7 @@ from services.inference.prefixes import Place, token_bytes
 from services.inference.render import prompt_tokens
 from services.inference.sampling import RowRefusedError, engine_sampling
 from services.inference.schemas import SchemaChecker
+from services.inference.words import EngineLoadError, log_ends, root_cause
 from tidemill.encoding import MODEL_TASKS
 from tidemill.errors import RowCode
 from tidemill.v1 import model_service_pb2
@@ -60,8 +62,16 @@ class EngineActor:
         self._aborted: dict[str, None] = {}
 
     async def load(self) -> float:
-        """Start the engine and answer one canary; returns seconds. Raises what vLLM raises."""
-        start = time.monotonic()
+        """Start the engine and answer one canary; returns seconds. EngineLoadError says in vLLM's words why not."""
+        start, ends = time.monotonic(), log_ends()
+        orphans.guard_strays()
+        try:
+            await self._start()
+        except Exception as exc:
+            raise EngineLoadError(root_cause(exc, ends)) from exc
+        return time.monotonic() - start
+
+    async def _start(self) -> None:
         from vllm.config.structured_outputs import StructuredOutputsConfig
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -81,7 +91,6 @@ class EngineActor:
         else:
             self._schemas = SchemaChecker(self._config.path, self._engine.model_config.get_vocab_size())
         await self._canary()
-        return time.monotonic() - start
 
     async def generate(self, call: Call, rows: list[EngineRow]) -> AsyncIterator[list[Outcome]]:
         """Outcomes as they come, about once a second; aborted rows have none.

@@ -12,6 +12,7 @@ from services.inference.engines import Engines
 from services.inference.link import SchedulerLink
 from services.inference.models import Catalog
 from services.inference.rayenv import start_ray, stop_ray
+from services.inference.raywatch import watch_ray
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import RAY_FOLDERS, InferenceSettings
 from services.inference.store_link import StoreLink
@@ -40,6 +41,7 @@ class Inference:
         self._store: StoreLink | None = None
         self._link: SchedulerLink | None = None
         self._worker: Worker | None = None
+        self._engines: Engines | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, work, and end everything that was started."""
@@ -55,19 +57,23 @@ class Inference:
             ops.write_ready_file(self._common.ready_file, None, server.address)
             await self._serve(stop)
         finally:
+            # Without its head, Ray's own end would never come; the process and its guard end what is left.
+            if self._ray_up:
+                stop_ray(options)
             self._ray_up = False
-            stop_ray(options)
             guard.close()
             server.close()
 
     def readiness(self) -> ops.Readiness:
-        """Ready once Ray runs, the scheduler answers and the object store is there."""
+        """Ready while Ray runs, the scheduler answers, the object store is there, and not every model has FAILED."""
         scheduler = self._link is not None and self._link.answered
         store = self._store is not None and not self._store.away
         leases = self._worker.leases if self._worker else 0
+        models = self._engines.health() if self._engines else {}
+        servable = not models or any(model["state"] != "FAILED" for model in models.values())
         return ops.Readiness(
-            self._ray_up and scheduler and store,
-            {"ray": self._ray_up, "scheduler": scheduler, "store": store, "leases": leases},
+            self._ray_up and scheduler and store and servable,
+            {"ray": self._ray_up, "scheduler": scheduler, "store": store, "leases": leases, "models": models},
         )
 
     def _own_processes(self, folder: Path) -> orphans.Guard:
@@ -84,7 +90,7 @@ class Inference:
         if not await self._has_store(store, stop):
             return
         digests = WeightDigests(self._common.home / "model-digests.json")
-        engines = Engines(
+        engines = self._engines = Engines(
             self._settings,
             Catalog(self._settings.sources, store.store, digests, self._settings.max_model_len),
             self._common.home,
@@ -93,21 +99,25 @@ class Inference:
         self._worker = Worker(self._settings, engines, self._link, store, uri)
         await engines.describe()
         watching = asyncio.create_task(engines.watch(), name="engine-watch")
+        losing = asyncio.create_task(self._watch_ray(), name="ray-watch")
         warming = asyncio.create_task(self._warm(engines), name="warm-up")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         working = asyncio.create_task(self._worker.run(), name="worker")
         log.info("inference serves", models=[source.model for source in self._settings.sources], pid=os.getpid())
         try:
-            await asyncio.wait({working, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, watching, losing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            self._ray_up = not losing.done()
             self._worker.drain()
             await working
-            if watching.done():
-                watching.result()
+            for task in (watching, losing):
+                if task.done():
+                    task.result()
         finally:
-            for task in (watching, warming, stopping):
+            for task in (watching, losing, warming, stopping):
                 task.cancel()
-            await asyncio.wait({watching, warming, stopping})
-            await engines.close()
+            await asyncio.wait({watching, losing, warming, stopping})
+            if self._ray_up:
+                await engines.close()
             await self._link.close()
 
     async def _has_store(self, store: StoreLink, stop: asyncio.Event) -> bool:
@@ -121,6 +131,12 @@ class Inference:
         for wait in waits:
             wait.cancel()
         return not store.away
+
+    async def _watch_ray(self) -> None:
+        import ray
+
+        settings = self._settings
+        await watch_ray(ray.get_runtime_context().get_node_id(), settings.ray_probe_seconds, settings.ray_lost_seconds)
 
     async def _warm(self, engines: Engines) -> None:
         await asyncio.to_thread(warm_ray_data)

@@ -2,7 +2,16 @@
 
 from services.inference.source import InputUnreadableError
 
-__all__ = ["EngineFailedError", "causes", "engine_died", "input_error", "last_words", "ray_errors", "unreachable"]
+__all__ = [
+    "EngineFailedError",
+    "NodeLostError",
+    "causes",
+    "engine_died",
+    "input_error",
+    "last_words",
+    "ray_errors",
+    "unreachable",
+]
 
 
 class EngineFailedError(Exception):
@@ -15,6 +24,10 @@ class EngineFailedError(Exception):
     def __init__(self, message: str, *, died: bool = False) -> None:
         super().__init__(message)
         self.died = died
+
+
+class NodeLostError(EngineFailedError):
+    """The engine's node died: no row is to blame, and the chunk may run again at once."""
 
 
 def ray_errors() -> tuple[type[BaseException], ...]:
@@ -45,7 +58,9 @@ def unreachable(exc: BaseException) -> bool:
     """Whether an actor did not answer, which may or may not be its death."""
     from ray.exceptions import RayActorError
 
-    return any(isinstance(cause, RayActorError) for cause in causes(exc))
+    from services.inference.chunk import EngineAwayError
+
+    return any(isinstance(cause, RayActorError | EngineAwayError) for cause in causes(exc))
 
 
 def input_error(exc: BaseException) -> InputUnreadableError | None:

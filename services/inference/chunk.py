@@ -11,7 +11,11 @@ from services.inference.engine_config import Call, EngineRow, Outcome, Refusal
 from services.inference.rayenv import NAMESPACE
 from tidemill import segments
 
-__all__ = ["Processor", "SharedProcessor", "run_chunk"]
+__all__ = ["EngineAwayError", "Processor", "SharedProcessor", "run_chunk"]
+
+
+class EngineAwayError(Exception):
+    """No actor has the engine's name: it ended between two tasks of the dataset."""
 
 
 class Processor(Protocol):
@@ -72,6 +76,9 @@ def _with_engine(processor: SharedProcessor, corrupt: list[Outcome], sound: list
     if corrupt:
         yield corrupt
     if sound:
-        actor: Any = ray.get_actor(processor.actor, namespace=NAMESPACE)
+        try:
+            actor: Any = ray.get_actor(processor.actor, namespace=NAMESPACE)
+        except ValueError as exc:
+            raise EngineAwayError(f"there is no engine {processor.actor} any more") from exc
         for reference in actor.generate.options(num_returns="streaming").remote(processor.call, sound):
             yield ray.get(reference)

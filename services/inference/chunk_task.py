@@ -11,7 +11,15 @@ from opentelemetry.trace import SpanKind
 from services.inference import metrics
 from services.inference.answers import Origin
 from services.inference.backlog import Backlog
-from services.inference.blame import EngineFailedError, engine_died, input_error, last_words, ray_errors, unreachable
+from services.inference.blame import (
+    EngineFailedError,
+    NodeLostError,
+    engine_died,
+    input_error,
+    last_words,
+    ray_errors,
+    unreachable,
+)
 from services.inference.busy import Stay
 from services.inference.chunk import Processor, SharedProcessor, run_chunk
 from services.inference.condemned import condemned_table
@@ -39,6 +47,7 @@ log = telemetry.logger(__name__)
 tracer = telemetry.tracer(__name__)
 
 _LOOK_SECONDS = 0.2
+_ABORT_SECONDS = 10.0
 
 
 class IncompleteError(Exception):
@@ -218,6 +227,8 @@ class ChunkTask:
             await self.engines.probe(self.held.model, engine)
         if unreadable := input_error(exc):
             raise unreadable.error from exc
+        if engine.node_died:
+            raise NodeLostError(f"the node of the engine died: {last_words(exc)}") from exc
         # Its death is the news of whoever saw it first; those who trip over the body were inside as well.
         raise EngineFailedError(last_words(exc), died=engine.dead) from exc
 
@@ -230,5 +241,6 @@ def _patience(cutter: PartCutter, stay: Stay | None) -> float | None:
 
 async def _abort(engine: Engine | None, held: HeldLease) -> None:
     if engine is not None:
-        with contextlib.suppress(*ray_errors()):
-            await engine.actor.abort.remote(held.group)
+        # Without Ray's head there may never be an answer.
+        with contextlib.suppress(TimeoutError, *ray_errors()):
+            await asyncio.wait_for(engine.actor.abort.remote(held.group), _ABORT_SECONDS)

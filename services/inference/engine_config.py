@@ -39,6 +39,8 @@ class EngineConfig:
         compile: let vLLM compile the model: faster answers, much slower loads, needs a C++ compiler on CPU.
         row_order: how rows that wait are taken, see `admission`.
         tasks: what the model can be asked for.
+        tensor_parallel: ranks that share each layer, all on one machine.
+        gpu_share: part of a GPU's memory to take, above 0 to 1; 0 leaves it to vLLM.
     """
 
     model: str
@@ -52,6 +54,8 @@ class EngineConfig:
     compile: bool = False
     row_order: RowOrder = "prefix"
     tasks: ModelTasks = GENERATE
+    tensor_parallel: int = 1
+    gpu_share: float = 0.0
 
     @property
     def pooling(self) -> bool:
@@ -150,4 +154,9 @@ def engine_arguments(config: EngineConfig) -> dict[str, Any]:
         arguments["enable_prefix_caching"] = True
     if config.kv_cache_bytes:
         arguments["kv_cache_memory_bytes"] = config.kv_cache_bytes
+    if config.tensor_parallel > 1:
+        # The ranks are processes of the engine's own machine; Ray only reserves what they use.
+        arguments.update(tensor_parallel_size=config.tensor_parallel, distributed_executor_backend="mp")
+    if config.gpu_share:
+        arguments["gpu_memory_utilization"] = config.gpu_share
     return arguments

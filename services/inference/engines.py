@@ -1,4 +1,4 @@
-"""Keeps engines warm: one named Ray actor a model, loaded on demand, unloaded when idle, replaced when dead."""
+"""Keeps engines warm: named Ray actors, one a replica, loaded on demand, unloaded when idle, replaced when dead."""
 
 import asyncio
 import time
@@ -11,13 +11,15 @@ from services.inference import metrics, orphans, reports
 from services.inference.actor import EngineActor
 from services.inference.engine_config import EngineConfig
 from services.inference.gate import Gate
-from services.inference.launch import config_for, end_engine, start_engine
-from services.inference.memory import room_for
+from services.inference.launch import config_for, end_engine
+from services.inference.loader import Loader, Residency
 from services.inference.models import Catalog, ModelFiles, ModelUnusableError, engine_build
-from services.inference.residency import Wishes, to_evict
+from services.inference.nodes import is_alive
+from services.inference.residency import Wishes
 from services.inference.resident import Engine, EngineUnavailableError, ModelSlot, WeightsChangedError
 from services.inference.settings import InferenceSettings
 from services.inference.weights import fingerprint
+from services.inference.words import own_words
 from tidemill import telemetry
 from tidemill.internal.v1 import records_pb2
 from tidemill.v1 import model_service_pb2
@@ -27,7 +29,6 @@ __all__ = ["Engines"]
 log = telemetry.logger(__name__)
 
 State = model_service_pb2.ModelState
-_MAX_PAUSE_SECONDS = 1200.0
 _DEATHS_IN_A_ROW = 3
 # A suspect is expected to kill its engine, again and again while it is halved: that is not yet the model's fault.
 _DEATHS_ALONE_IN_A_ROW = 20
@@ -39,16 +40,14 @@ class Engines:
     def __init__(
         self, settings: InferenceSettings, catalog: Catalog, home: Path, actor_class: type = EngineActor
     ) -> None:
-        self._actor_class = actor_class
         self._settings = settings
         self._catalog = catalog
         self._home = home
         self._slots = {model: ModelSlot() for model in catalog.models}
-        self._generation = 0
         self._wishes = Wishes()
-        self._changed = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
-        self._loading = asyncio.Lock()
+        residency = Residency(self._slots, lambda: self._wishes, self._unload_one)
+        self._loader = Loader(settings, actor_class, home, residency)
         self.build = engine_build(settings.engine)
 
     async def describe(self) -> None:
@@ -61,8 +60,15 @@ class Engines:
 
     def reports(self) -> list[records_pb2.ModelReport]:
         """What the scheduler is told of each model."""
-        self._end_pauses()
+        for slot in self._slots.values():
+            slot.end_pause()
         return [reports.model_report(model, slot, self.build) for model, slot in self._slots.items()]
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        """What `/readyz` says of each model."""
+        return {
+            model: reports.model_health(slot, self._settings.replicas_of(model)) for model, slot in self._slots.items()
+        }
 
     def files(self, model: str) -> ModelFiles | None:
         """What is known of a model."""
@@ -83,17 +89,20 @@ class Engines:
 
     @asynccontextmanager
     async def hold(self, model: str) -> AsyncGenerator[Engine]:
-        """An engine for the model, loaded if need be, and not unloaded while held.
+        """The least busy engine of the model, loaded if need be, and not unloaded while held.
 
         Raises:
-            EngineUnavailableError: it cannot be loaded.
+            EngineUnavailableError: none can be loaded.
             WeightsChangedError: its weight files changed since it was loaded.
         """
         slot = self._slot(model)
         slot.waiting += 1
         try:
             # Whoever waits may give up; the load goes on, for the next.
-            engine = await asyncio.shield(self._start(self._loaded(model, slot)))
+            await asyncio.shield(self._start(self._loaded(model, slot)))
+            engine = slot.least_busy
+            if engine is None:
+                raise EngineUnavailableError(f"the engine of {model} died before the chunk reached it")
             engine.users += 1
         finally:
             slot.waiting -= 1
@@ -103,35 +112,42 @@ class Engines:
         finally:
             engine.users -= 1
             engine.last_used = time.monotonic()
-            self._changed.set()
+            self._loader.freed.set()
 
     def proved(self, model: str) -> None:
         """The engine answered rows: its deaths no longer count in a row."""
         self._slots[model].deaths.clear()
 
     async def lost(self, model: str, engine: Engine, message: str) -> None:
-        """The engine died: end what is left of it. After three deaths without an answer the model is FAILED."""
+        """The engine died: end what is left of it. After three deaths without an answer the model is FAILED.
+
+        The death of its node counts against nobody.
+        """
         if engine.dead:
             return
         engine.dead, slot = True, self._slots[model]
         alone = slot.gate.alone
+        engine.node_died = not await asyncio.to_thread(is_alive, engine.node_id)
+        metrics.ENGINE_DEATHS.labels(model).inc()
+        log.error("engine died", model=model, actor=engine.actor_name, node_died=engine.node_died, error=message)
         async with slot.lock:
-            if slot.engine is not engine:
-                return
-            metrics.ENGINE_DEATHS.labels(model).inc()
-            log.error("engine died", model=model, actor=engine.actor_name, error=message)
-            await self._end(slot, orderly=False)
-            slot.deaths[alone] += 1
-            slot.state = State.MODEL_STATE_COLD
-            if slot.deaths[alone] >= (_DEATHS_ALONE_IN_A_ROW if alone else _DEATHS_IN_A_ROW):
-                self._fail(model, f"the engine died {slot.deaths.total()} times in a row, last: {message}")
+            await self._end(slot, engine, orderly=False)
+            slot.died += 1
+            slot.deaths[alone] += not engine.node_died
+            if not slot.live:
+                slot.state = State.MODEL_STATE_COLD
+                if slot.deaths[alone] >= (_DEATHS_ALONE_IN_A_ROW if alone else _DEATHS_IN_A_ROW):
+                    self._fail(model, f"the engine died {slot.deaths.total()} times in a row, last: {message}")
+        self._grow(model)
 
     def wish(self, wishes: Wishes) -> None:
         """Load what is pinned and unload what is drained, behind the caller's back; repeated about every second."""
         if wishes != self._wishes:
             log.info("models wished", pinned=sorted(wishes.pinned), drained=sorted(wishes.drained))
+            for model in wishes.asked_anew(self._wishes) & self._slots.keys():
+                self._slots[model].try_again()
             self._wishes = wishes
-            self._changed.set()
+            self._loader.freed.set()
         for model in wishes.to_load(self._slots):
             # Told apart from COLD at once, so that the next wish does not start a second load.
             self._slots[model].state = State.MODEL_STATE_LOADING
@@ -144,30 +160,30 @@ class Engines:
         await asyncio.to_thread(orphans.reap, self._home)
 
     async def watch(self) -> None:
-        """Probe engines and unload idle ones, for ever."""
+        """Probe engines, unload idle ones and bring replicas back, for ever."""
         while True:
             await asyncio.sleep(self._settings.probe_seconds)
             await asyncio.gather(*(self._check(model) for model in self._slots))
 
-    async def close(self) -> None:
-        """Unload all engines."""
+    async def close(self, *, orderly: bool = True) -> None:
+        """Unload all engines; when not `orderly`, without asking them."""
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         for slot in self._slots.values():
-            async with slot.lock:
-                await self._end(slot, orderly=True)
+            await asyncio.gather(*(self._end(slot, engine, orderly=orderly) for engine in list(slot.engines)))
 
-    async def _loaded(self, model: str, slot: ModelSlot) -> Engine:
+    async def _loaded(self, model: str, slot: ModelSlot) -> None:
+        """Return once an engine of the model is up."""
         async with slot.lock:
-            self._end_pauses()
+            slot.end_pause()
             if slot.state == State.MODEL_STATE_FAILED:
                 raise EngineUnavailableError(slot.message)
-            if slot.engine is None:
+            if not slot.live:
                 await self._load(model, slot)
-            if slot.engine is None:
+            if not slot.live:
                 raise EngineUnavailableError(slot.message)
-            return slot.engine
+        self._grow(model)
 
     def _slot(self, model: str) -> ModelSlot:
         slot = self._slots.get(model)
@@ -176,51 +192,87 @@ class Engines:
         return slot
 
     async def _load(self, model: str, slot: ModelSlot) -> None:
-        slot.state, start = State.MODEL_STATE_LOADING, time.monotonic()
+        slot.state = State.MODEL_STATE_LOADING
         log.info("engine load", model=model)
         try:
             slot.files = await self.ready_files(model)
-            async with self._loading:
-                await self._make_room(slot.files)
-                self._generation += 1
-                slot.engine = start_engine(self._actor_class, self._settings, slot.files, self._generation, self.build)
-                await asyncio.wait_for(slot.engine.actor.load.remote(), self._settings.load_seconds)
+            engine = await self._loader.load(model, slot.files, evict=True)
         except Exception as exc:  # noqa: BLE001 - vLLM raises anything; its words are the model's state
-            await self._end(slot, orderly=False)
-            self._fail(model, _own_words(exc))
+            self._fail(model, own_words(exc))
             return
-        slot.state, slot.message, slot.pause_seconds = State.MODEL_STATE_LOADED, "", 0.0
-        slot.load_seconds = time.monotonic() - start
-        metrics.LOAD_SECONDS.labels(model).observe(slot.load_seconds)
-        metrics.ENGINES.set(self._resident)
-        log.info("engine loaded", model=model, seconds=round(slot.load_seconds, 3), digest=slot.files.digest)
+        if engine:
+            self._up(model, slot, engine)
 
-    async def _make_room(self, files: ModelFiles) -> None:
-        """Unload idle engines, the least recently used first, until the new one fits."""
-        while not room_for(files, self._settings, self._resident):
-            if evicted := to_evict(self._slots, self._wishes):
-                await self._unload(evicted)
-            else:
-                self._changed.clear()
-                await self._changed.wait()
+    def _up(self, model: str, slot: ModelSlot, engine: Engine) -> None:
+        engine.build = self.build
+        slot.engines.append(engine)
+        slot.loaded(engine)
+        metrics.ENGINES.set(self._resident)
+        log.info(
+            "engine loaded",
+            model=model,
+            node=engine.node_id,
+            replicas=len(slot.live),
+            seconds=round(engine.load_seconds, 3),
+            digest=engine.files.digest,
+        )
+
+    def _grow(self, model: str) -> None:
+        """Bring another replica up behind the caller's back, where a model in memory has too few."""
+        slot, wanted = self._slots[model], self._settings.replicas_of(model)
+        if slot.live and len(slot.live) < wanted and not slot.growing and time.monotonic() >= slot.grow_at:
+            slot.growing = True
+            self._start(self._add_replica(model, slot))
+
+    async def _add_replica(self, model: str, slot: ModelSlot) -> None:
+        """Only where there is room: a replica drives no other model out."""
+        engine = None
+        try:
+            # The weights that its fellows answer with, and no others.
+            self._check_weights(model, slot.live[0])
+            engine = await self._loader.load(model, slot.live[0].files, evict=False)
+        except Exception as exc:  # noqa: BLE001 - as above; the model goes on with the replicas it has
+            slot.message = f"a replica does not load: {own_words(exc)}"
+            log.warning("replica not loaded", model=model, error=own_words(exc))
+        finally:
+            slot.growing = False
+            slot.grow_at = time.monotonic() + (0 if engine else self._settings.retry_load_seconds)
+        if engine:
+            self._up(model, slot, engine)
+            self._grow(model)
 
     @property
     def _resident(self) -> int:
-        return sum(slot.engine is not None for slot in self._slots.values())
+        return sum(len(slot.engines) for slot in self._slots.values())
 
     async def _unload(self, model: str) -> None:
         slot = self._slots[model]
         async with slot.lock:
             if slot.idle:
-                log.info("engine unload", model=model)
-                await self._end(slot, orderly=True)
-                slot.state = State.MODEL_STATE_COLD
+                for engine in slot.live:
+                    await self._retire(model, slot, engine)
 
-    async def _end(self, slot: ModelSlot, *, orderly: bool) -> None:
-        engine, slot.engine = slot.engine, None
-        if engine is not None:
-            await end_engine(engine, self._home, orderly=orderly)
-            metrics.ENGINES.set(self._resident)
+    async def _unload_one(self, model: str, engine: Engine) -> None:
+        slot = self._slots[model]
+        async with slot.lock:
+            if not engine.users and not slot.waiting and engine in slot.live:
+                await self._retire(model, slot, engine)
+
+    async def _retire(self, model: str, slot: ModelSlot, engine: Engine) -> None:
+        engine.dead, start = True, time.monotonic()
+        slot.settle()
+        await self._end(slot, engine, orderly=True)
+        seconds = time.monotonic() - start
+        metrics.UNLOAD_SECONDS.labels(model).observe(seconds)
+        log.info("engine unloaded", model=model, actor=engine.actor_name, seconds=round(seconds, 3))
+
+    async def _end(self, slot: ModelSlot, engine: Engine, *, orderly: bool) -> None:
+        engine.dead = True
+        await end_engine(engine, self._home, orderly=orderly)
+        if engine in slot.engines:
+            slot.engines.remove(engine)
+        metrics.ENGINES.set(self._resident)
+        self._loader.freed.set()
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Work that outlives whoever asked for it; its failure is in the model's report."""
@@ -232,14 +284,14 @@ class Engines:
 
     async def _check(self, model: str) -> None:
         slot = self._slots[model]
-        engine = slot.engine
-        if engine is None or slot.state != State.MODEL_STATE_LOADED:
+        if slot.state != State.MODEL_STATE_LOADED:
             return
-        ttl, idle = self._settings.idle_ttl_seconds, time.monotonic() - engine.last_used
-        if ttl and slot.idle and idle > ttl and model not in self._wishes.pinned:
+        ttl = self._settings.idle_ttl_seconds
+        if ttl and slot.idle and slot.idle_seconds > ttl and model not in self._wishes.pinned:
             await self._unload(model)
             return
-        await self.probe(model, engine)
+        await asyncio.gather(*(self.probe(model, engine) for engine in slot.live))
+        self._grow(model)
 
     async def probe(self, model: str, engine: Engine) -> None:
         """Ask an engine for a sign of life; without one it is lost."""
@@ -250,7 +302,7 @@ class Engines:
         except TimeoutError:
             await self.lost(model, engine, f"no sign of life for {self._settings.canary_seconds:g} s")
         except RayError as exc:
-            await self.lost(model, engine, _own_words(exc))
+            await self.lost(model, engine, own_words(exc))
 
     def _check_weights(self, model: str, engine: Engine) -> None:
         if fingerprint(engine.files.folder) != engine.files.fingerprint:
@@ -261,22 +313,6 @@ class Engines:
 
     def _fail(self, model: str, message: str) -> None:
         slot = self._slots[model]
-        slot.deaths.clear()
-        slot.state, slot.message = State.MODEL_STATE_FAILED, message
-        slot.pause_seconds = min(max(self._settings.retry_load_seconds, 2 * slot.pause_seconds), _MAX_PAUSE_SECONDS)
-        slot.retry_at = time.monotonic() + slot.pause_seconds
-        log.error("model failed", model=model, error=message, retry_seconds=slot.pause_seconds)
-
-    def _end_pauses(self) -> None:
-        """A model that failed may be tried again after a pause that doubles each time: no reload loop."""
-        for slot in self._slots.values():
-            if slot.state == State.MODEL_STATE_FAILED and time.monotonic() >= slot.retry_at:
-                slot.state = State.MODEL_STATE_COLD
-
-
-def _own_words(exc: BaseException) -> str:
-    cause = getattr(exc, "cause", None)
-    if isinstance(exc, TimeoutError):
-        return "the engine did not load in time"
-    text = str(cause if isinstance(cause, Exception) else exc).strip()
-    return (text.splitlines()[-1] if text else type(exc).__name__)[:500]
+        settings = self._settings
+        slot.fail(message, settings.retry_load_seconds, settings.load_attempts, lambda: self._catalog.stamp(model))
+        log.error("model failed", model=model, error=message, failures=slot.failures, retry_seconds=slot.pause_seconds)

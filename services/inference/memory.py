@@ -1,27 +1,41 @@
-"""Whether another engine fits into memory."""
+"""How much memory an engine takes, and how it is made to take less."""
 
-import psutil
+from dataclasses import replace
 
+from services.inference.engine_config import EngineConfig
 from services.inference.models import ModelFiles
+from services.inference.nodes import Need
 from services.inference.settings import InferenceSettings
 
-__all__ = ["engine_bytes", "room_for"]
+__all__ = ["engine_bytes", "need_of", "smaller"]
 
 # Python, torch and vLLM in the actor and the engine core, before any weight is read (measured: 1.2 GiB together).
 _RUNTIME_BYTES = 1300 << 20
 _WEIGHT_FACTOR = 1.2
+# vLLM takes 0.92 of a GPU unless told otherwise; weights have to fit into what is left of that.
+_LESS_OF_GPU = 0.6
 
 
-def engine_bytes(files: ModelFiles, settings: InferenceSettings) -> int:
+def engine_bytes(files: ModelFiles, kv_cache_bytes: int) -> int:
     """Memory that an engine for these files will take, roughly."""
     weights = sum(size for _, size, _ in files.fingerprint)
-    return int(weights * _WEIGHT_FACTOR) + settings.kv_bytes + _RUNTIME_BYTES
+    return int(weights * _WEIGHT_FACTOR) + kv_cache_bytes + _RUNTIME_BYTES
 
 
-def room_for(files: ModelFiles, settings: InferenceSettings, resident: int) -> bool:
-    """Whether an engine may be added to those resident."""
-    if resident >= settings.max_engines:
-        return False
-    if settings.engine == "gpu":
-        return resident == 0  # vLLM takes its share of the GPU at start; sharing it comes with the GPU profile
-    return psutil.virtual_memory().available >= engine_bytes(files, settings) + settings.reserve_bytes
+def need_of(config: EngineConfig, files: ModelFiles, settings: InferenceSettings) -> Need:
+    """What a node must offer the engine."""
+    ranks = config.tensor_parallel
+    if config.device == "gpu":
+        return Need(free_bytes=0, gpus=ranks, cpus=0, most=settings.max_engines)
+    # On CPU each rank has a cache of its own.
+    memory = engine_bytes(files, ranks * config.kv_cache_bytes) + (ranks - 1) * _RUNTIME_BYTES
+    return Need(memory + settings.reserve_bytes, 0, ranks if ranks > 1 else 0, settings.max_engines)
+
+
+def smaller(config: EngineConfig) -> EngineConfig | None:
+    """The same with a smaller KV cache: half of one of a given size, less of a GPU whose share vLLM chose."""
+    if config.kv_cache_bytes:
+        return replace(config, kv_cache_bytes=config.kv_cache_bytes // 2)
+    if config.device == "gpu" and not config.gpu_share:
+        return replace(config, gpu_share=_LESS_OF_GPU)
+    return None

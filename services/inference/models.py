@@ -74,8 +74,14 @@ class Catalog:
         source = self._sources[model]
         folder = Path(source).expanduser()
         if folder.is_dir():
-            return self._read(model, folder)
+            return _with_weights(self._read(model, folder))
         return self._read(model, _reachable(source, fetch_description))
+
+    def stamp(self, model: str) -> tuple[tuple[str, int, int], ...]:
+        """Names, sizes and times of change of a local model's files; empty for a hub model or a missing folder."""
+        folder = Path(self._sources[model]).expanduser()
+        found = [(path.name, path.stat()) for path in sorted(folder.glob("*")) if path.is_file()]
+        return tuple((name, item.st_size, item.st_mtime_ns) for name, item in found)
 
     def fetch(self, model: str) -> ModelFiles:
         """The model with its weights, downloaded when they are not here."""
@@ -83,10 +89,7 @@ class Catalog:
         folder = Path(source).expanduser()
         if not folder.is_dir():
             folder = _reachable(source, fetch_weights)
-        files = self._read(model, folder)
-        if not files.digest:
-            raise ModelUnusableError(f"{folder} holds no weight files (*.safetensors, *.bin, *.gguf)")
-        return files
+        return _with_weights(self._read(model, folder))
 
     def _read(self, model: str, folder: Path) -> ModelFiles:
         config = _json(folder / "config.json")
@@ -118,6 +121,14 @@ class Catalog:
         if not self._store.exists(key):
             self._store.put(key, data)
         return key, digest
+
+
+def _with_weights(files: ModelFiles) -> ModelFiles:
+    if not files.digest:
+        raise ModelUnusableError(
+            f"{files.folder} holds no weight files (*.safetensors, *.bin, *.gguf): put them there, or name another"
+        )
+    return files
 
 
 def engine_build(device: Device) -> str:

@@ -17,11 +17,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["VARIABLE", "Guard", "Marked", "Owner", "claim", "marked", "orphans_of", "reap", "remove_folder", "sweep"]
+__all__ = [
+    "VARIABLE",
+    "Guard",
+    "Marked",
+    "Owner",
+    "claim",
+    "guard_strays",
+    "marked",
+    "orphans_of",
+    "reap",
+    "remove_folder",
+    "sweep",
+]
 
 VARIABLE = "TIDEMILL_INFERENCE_OWNER"
 _PROC = Path("/proc")
 _OWNER_FILE = "owner"
+_GUARDS: list["Guard"] = []
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,14 @@ class Guard:
         if self._process.stdin:
             self._process.stdin.close()
         self._process.wait(timeout=30)
+
+
+def guard_strays() -> None:
+    """Where no service's mark came down to this process (Ray was started by others), own what it starts: should it be
+    killed, a guard beside it ends its engine's processes."""
+    if VARIABLE not in os.environ:
+        nowhere = Path(f"/nonexistent/{os.getpid()}-{_started(os.getpid())}")
+        _GUARDS.append(Guard(claim(nowhere), nowhere))
 
 
 def _home_id(home: Path) -> str:

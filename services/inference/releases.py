@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from services.inference.blame import EngineFailedError
+from services.inference.blame import EngineFailedError, NodeLostError
 from services.inference.chunk_task import IncompleteError
 from services.inference.held import HeldLease
 from services.inference.link import LeaseVoidError, is_transient
@@ -52,6 +52,8 @@ def release_for(held: HeldLease, exc: Exception) -> Release | None:
             return Release(False, str(exc))  # not the chunk's fault, and no attempt at it
         fatal = exc.reason is Reason.DATA_CORRUPT and not is_transient(exc)
         return Release(True, str(exc), exc.reason.value if fatal else "")
+    if isinstance(exc, NodeLostError):
+        return Release(False, str(exc))
     if isinstance(exc, EngineUnavailableError | EngineFailedError | IncompleteError):
         # While the worker stops, its own engines end under their rows: that is nobody's fault.
         failed = not held.stopping.is_set()

@@ -1,9 +1,12 @@
 """What the scheduler is told of a model."""
 
+from typing import Any
+
 from services.inference.resident import ModelSlot
 from tidemill.internal.v1 import records_pb2
+from tidemill.v1 import model_service_pb2
 
-__all__ = ["model_report"]
+__all__ = ["model_health", "model_report"]
 
 
 def model_report(model: str, slot: ModelSlot, build: str) -> records_pb2.ModelReport:
@@ -19,3 +22,20 @@ def model_report(model: str, slot: ModelSlot, build: str) -> records_pb2.ModelRe
         report.has_chat_template = bool(files.template)
         report.tasks.extend(files.tasks)
     return report
+
+
+def model_health(slot: ModelSlot, wanted: int) -> dict[str, Any]:
+    """What `/readyz` says of a model.
+
+    Args:
+        wanted: replicas that it should have while it is in memory.
+    """
+    return {
+        "state": model_service_pb2.ModelState.Name(slot.state).removeprefix("MODEL_STATE_"),
+        "message": slot.message,
+        "replicas": len(slot.live),
+        "replicas_wanted": wanted,
+        "nodes": sorted({engine.node_id for engine in slot.live}),
+        "engine_deaths": slot.died,
+        "load_seconds": round(slot.load_seconds, 3),
+    }

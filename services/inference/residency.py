@@ -4,10 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from services.inference.models import ModelUnusableError
-from services.inference.resident import ModelSlot
+from services.inference.resident import Engine, ModelSlot
 from tidemill.v1 import model_service_pb2
 
-__all__ = ["Wishes", "to_evict"]
+__all__ = ["NoRoomError", "Wishes", "to_evict"]
+
+
+class NoRoomError(ModelUnusableError):
+    """No node has room for the engine, with nothing there that could make room."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class Wishes:
         gone = frozenset(drained)
         return cls(frozenset(pinned) - gone, gone)
 
+    def asked_anew(self, before: "Wishes") -> frozenset[str]:
+        """Models that an operator pinned, or whose drain ended, since then."""
+        return (self.pinned - before.pinned) | (before.drained - self.drained)
+
     def to_load(self, slots: Mapping[str, ModelSlot]) -> list[str]:
         """Pinned models that nobody is loading and that did not just fail."""
         cold = model_service_pb2.MODEL_STATE_COLD
@@ -38,20 +46,28 @@ class Wishes:
         return [model for model in sorted(self.drained & slots.keys()) if slots[model].idle and slots[model].quiet]
 
 
-def to_evict(slots: Mapping[str, ModelSlot], wishes: Wishes) -> str | None:
-    """The model to unload for another: idle, not pinned, the least recently used. None: wait until one is idle.
+def to_evict(slots: Mapping[str, ModelSlot], wishes: Wishes) -> tuple[str, Engine] | None:
+    """The engine to unload for another: idle, not pinned, the least recently used. None: wait until one is idle.
 
     Raises:
         ModelUnusableError: waiting would not help.
     """
-    resident = {model: slot for model, slot in slots.items() if slot.engine}
+    resident = {model: slot for model, slot in slots.items() if slot.engines}
     if not resident:
-        raise ModelUnusableError("the machine has too little free memory for the model, with no engine loaded")
+        raise NoRoomError(
+            "no machine has enough free memory (or GPUs, or logical CPUs) for the model, with no engine loaded: lower "
+            "TIDEMILL_INFERENCE_KV_CACHE_BYTES, or give it a bigger machine"
+        )
     movable = {model: slot for model, slot in resident.items() if model not in wishes.pinned}
     if not movable:
         raise ModelUnusableError(
             f"there is no room beside the pinned models {', '.join(sorted(resident))}: unpin one, raise "
             "TIDEMILL_INFERENCE_MAX_ENGINES or give the machine more memory"
         )
-    idle = [(slot.engine.last_used, model) for model, slot in movable.items() if slot.engine and slot.idle]
-    return min(idle)[1] if idle else None
+    idle = [
+        (model, engine)
+        for model, slot in movable.items()
+        for engine in slot.live
+        if not engine.users and not slot.waiting
+    ]
+    return min(idle, key=lambda item: item[1].last_used, default=None)

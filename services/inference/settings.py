@@ -14,7 +14,7 @@ from services.inference.rayenv import RayOptions
 from tidemill.config import CommonSettings
 from tidemill.profiles import PROFILES
 
-__all__ = ["RAY_FOLDERS", "InferenceSettings", "ModelSource", "parse_models"]
+__all__ = ["RAY_FOLDERS", "InferenceSettings", "ModelSource", "parse_counts", "parse_models"]
 
 MIB = 1 << 20
 RAY_FOLDERS = "tidemill-ray-*"
@@ -42,6 +42,17 @@ def parse_models(text: str) -> tuple[ModelSource, ...]:
     if len(set(names)) != len(names) or not all(names):
         raise ValueError("each model needs an id of its own")
     return tuple(sources)
+
+
+def parse_counts(text: str) -> dict[str, int]:
+    """`2` (under the empty id) or `one=2,two=1`, each from 1 to 1000; ValueError when it is neither."""
+    counts: dict[str, int] = {}
+    for item in text.split(","):
+        model, _, count = item.strip().rpartition("=")
+        if not count.isdecimal() or not 1 <= int(count) <= 1000 or model in counts or ("" in counts):
+            raise ValueError(f"{text!r} is neither a number nor id=number pairs, each number from 1 to 1000")
+        counts[model] = int(count)
+    return counts
 
 
 class InferenceSettings(BaseSettings):
@@ -81,7 +92,13 @@ class InferenceSettings(BaseSettings):
         default="prefix",
         description="Order of rows that wait for an engine: `prefix` sorts them for its cache, `arrival` as they come.",
     )
-    max_engines: int = Field(default=4, ge=1, description="Most engines in memory at a time.")
+    max_engines: int = Field(default=4, ge=1, description="Most engines in memory at a time, on each node.")
+    replicas: str = Field(
+        default="1", description="Engines of each model, where nodes have room: `2`, or `id=2,…` (others have 1)."
+    )
+    tensor_parallel: str = Field(
+        default="1", description="GPUs (or, on CPU, ranks) that share an engine, on one node: `2`, or `id=2,…`."
+    )
     reserve_bytes: int = Field(default=512 * MIB, ge=0, description="Memory that loading an engine must leave free.")
     idle_ttl_seconds: float = Field(default=1800, ge=0, description="Unload engines idle for so long; 0 keeps them.")
     load_seconds: float = Field(default=1200, gt=0, description="A load that takes longer has failed.")
@@ -90,7 +107,17 @@ class InferenceSettings(BaseSettings):
     retry_load_seconds: float = Field(
         default=60, gt=0, description="Pause after a failed load; doubles, to 20 minutes."
     )
+    load_attempts: int = Field(
+        default=5,
+        ge=1,
+        description="Loads that may fail in a row; then only a change of the model's folder, or pinning or undraining "
+        "the model, has it tried again.",
+    )
     ray_address: str = Field(default="", description="An existing Ray cluster. Default: a small local one.")
+    ray_probe_seconds: float = Field(default=2, gt=0, description="How often Ray's head is asked for a sign of life.")
+    ray_lost_seconds: float = Field(
+        default=20, gt=0, description="A Ray head silent for so long is gone; the service ends with status 75."
+    )
     ray_cpus: int = Field(default=8, ge=2, description="Logical CPUs of the local cluster: tasks at a time.")
     object_store_bytes: int = Field(default=100 * MIB, ge=78_643_200, description="Ray's object store, local cluster.")
     drain_seconds: float = Field(default=10, ge=0, description="How long work in flight may last after SIGTERM.")
@@ -114,6 +141,20 @@ class InferenceSettings(BaseSettings):
     def _parsable(cls, text: str) -> str:
         parse_models(text)
         return text
+
+    @field_validator("replicas", "tensor_parallel")
+    @classmethod
+    def _counts(cls, text: str) -> str:
+        parse_counts(text)
+        return text
+
+    def replicas_of(self, model: str) -> int:
+        """How many engines the model should have."""
+        return parse_counts(self.replicas).get(model, parse_counts(self.replicas).get("", 1))
+
+    def tensor_parallel_of(self, model: str) -> int:
+        """How many ranks share an engine of the model."""
+        return parse_counts(self.tensor_parallel).get(model, parse_counts(self.tensor_parallel).get("", 1))
 
     @property
     def sources(self) -> tuple[ModelSource, ...]:

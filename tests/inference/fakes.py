@@ -13,14 +13,19 @@ __all__ = ["FakeEngineActor", "FakeScheduler"]
 
 
 class FakeEngineActor:
-    """An engine without vLLM; files in the model's folder make it fail: `fails` at load, `silent` at probes."""
+    """An engine without vLLM; files in the model's folder make it fail: `fails` at load, `silent` at probes,
+    `small` at loads with more than so many bytes of KV cache."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._folder = Path(config.path)
+        self._kv_cache_bytes = config.kv_cache_bytes
 
     async def load(self) -> float:
         if (self._folder / "fails").exists():
             raise ValueError("tensor lm_head.weight is missing")
+        small = self._folder / "small"
+        if small.exists() and self._kv_cache_bytes > int(small.read_text()):
+            raise MemoryError("torch.OutOfMemoryError: out of memory")
         return 0.0
 
     async def probe(self) -> Probe:

@@ -68,6 +68,10 @@ class Fleet:
             report.model: State.Name(report.state).removeprefix("MODEL_STATE_") for report in self.engines.reports()
         }
 
+    def replicas(self, model: str) -> int:
+        """Engines of the model that live."""
+        return self.engines.health()[model]["replicas"]
+
     async def touch(self, model: str) -> str:
         """Use the model's engine once; the name of its actor."""
         async with self.engines.hold(model) as engine:
@@ -215,6 +219,60 @@ async def test_whoever_gives_up_waiting_leaves_the_load_to_the_next(tmp_path: Pa
         with pytest.raises(asyncio.CancelledError):
             await first
         assert await until(lambda: made.states()["one"] == "LOADED")
+
+
+async def test_replicas_share_the_chunks_and_one_that_dies_comes_back(tmp_path: Path) -> None:
+    async with fleet(tmp_path, replicas="one=2", retry_load_seconds=0.1) as made:
+        first = await made.touch("one")
+        assert await until(lambda: made.replicas("one") == 2)
+        async with made.engines.hold("one") as left, made.engines.hold("one") as right:
+            assert {left.actor_name, right.actor_name} > {first}
+            assert left.node_id == right.node_id
+            await made.engines.lost("one", left, "signal 9")
+            assert made.states()["one"] == "LOADED", "the other one lives"
+            async with made.engines.hold("one") as again:
+                assert again is right
+        assert await until(lambda: made.replicas("one") == 2)
+        assert made.engines.health()["one"]["engine_deaths"] == 1
+        await made.touch("two")
+        assert made.replicas("two") == 1
+
+
+async def test_a_replica_drives_no_other_model_out(tmp_path: Path) -> None:
+    async with fleet(tmp_path, replicas="3", max_engines=2) as made:
+        await made.touch("one")
+        assert await until(lambda: made.replicas("one") == 2)
+        await made.touch("two")
+        assert (made.replicas("one"), made.replicas("two")) == (1, 1)
+
+
+async def test_out_of_memory_is_tried_once_more_with_half_the_cache(tmp_path: Path) -> None:
+    async with fleet(tmp_path, kv_cache_bytes=100 << 20) as made:
+        (tmp_path / "one/small").write_text(str(60 << 20))
+        (tmp_path / "two/small").write_text(str(40 << 20))
+        await made.touch("one")
+        assert made.states()["one"] == "LOADED"
+        assert "smaller KV cache (50 MiB) than configured" in made.engines.reports()[0].message
+        with pytest.raises(EngineUnavailableError, match="out of memory"):
+            await made.touch("two")
+        assert made.states()["two"] == "FAILED"
+
+
+async def test_what_keeps_failing_waits_for_another_folder_or_an_operator(tmp_path: Path) -> None:
+    async with fleet(tmp_path, retry_load_seconds=0.01, load_attempts=2) as made:
+        (tmp_path / "one/fails").touch()
+        for _ in range(2):
+            assert await until(lambda: made.states()["one"] == "COLD")
+            with pytest.raises(EngineUnavailableError):
+                await made.touch("one")
+        assert not await until(lambda: made.states()["one"] != "FAILED", 0.5)
+        assert "2 times in a row" in made.engines.reports()[0].message
+        made.engines.wish(Wishes.of(["one"], []))
+        assert made.states()["one"] == "LOADING", "an operator's word is one more try"
+        assert await until(lambda: made.states()["one"] != "LOADING")
+        (tmp_path / "one/fails").unlink()
+        assert await until(lambda: made.states()["one"] == "COLD"), "another folder is as well"
+        await made.touch("one")
 
 
 async def test_changed_weights_are_not_served(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.inference.blame import EngineFailedError, causes, engine_died, last_words
+from services.inference.blame import EngineFailedError, NodeLostError, causes, engine_died, last_words
 from services.inference.chunk_task import IncompleteError
 from services.inference.held import HeldLease
 from services.inference.link import LeaseVoidError
@@ -25,6 +25,7 @@ def held(*ended: str) -> HeldLease:
     [
         (EngineFailedError("gone", died=True), Release(True, "gone", engine_died=True)),
         (EngineFailedError("task failed"), Release(True, "task failed")),
+        (NodeLostError("node died"), Release(False, "node died")),
         (EngineUnavailableError("no load"), Release(True, "no load")),
         (IncompleteError("short"), Release(True, "short")),
         (WeightsChangedError("changed"), Release(True, "changed", "MODEL_WEIGHTS_CHANGED")),

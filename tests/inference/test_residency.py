@@ -21,7 +21,7 @@ FILES: Any = Path()
 
 def slot(*, users: int = 0, waiting: int = 0, last_used: float = 0.0) -> ModelSlot:
     engine = Engine(None, "engine", FILES, "build", users=users, last_used=last_used)
-    return ModelSlot(state=State.MODEL_STATE_LOADED, engine=engine, waiting=waiting)
+    return ModelSlot(state=State.MODEL_STATE_LOADED, engines=[engine], waiting=waiting)
 
 
 RESIDENT = st.dictionaries(
@@ -44,7 +44,13 @@ def test_the_least_recently_used_idle_unpinned_engine_goes(
             to_evict(slots, Wishes.of(pinned, []))
         return
     evicted = to_evict(slots, Wishes.of(pinned, []))
-    assert (evicted in idle and idle[evicted] == min(idle.values())) if idle else evicted is None
+    if not idle:
+        assert evicted is None
+        return
+    assert evicted
+    model, engine = evicted
+    assert engine is slots[model].engines[0]
+    assert idle[model] == min(idle.values())
 
 
 def test_pins_are_loaded_once_and_drains_are_stronger() -> None:
