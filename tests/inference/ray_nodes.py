@@ -17,6 +17,7 @@ from tests.inference.processes import wait_until
 __all__ = ["RayCluster"]
 
 _START_SECONDS = 300.0
+_TRIES = 4
 # Ray's outer address detection replaces 127.0.0.1 where several nodes are meant; these it takes as they are.
 _ADDRESSES = ("127.0.0.2", "127.0.0.3")
 _STARTED = "Ray runtime started"
@@ -47,7 +48,17 @@ class RayCluster:
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
 
     def start(self, number: int) -> None:
-        """Start a node and wait until it is up."""
+        """Start a node and wait until it is up. Ray gives itself 30 s, which a machine under load may exceed."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                self._start(number)
+                return
+            except AssertionError:
+                if not tries_left:
+                    raise
+                self.kill(number)
+
+    def _start(self, number: int) -> None:
         self.port = self.port or _free_port()
         where = ["--head", f"--port={self.port}"] if number == 0 else [f"--address={self.address}"]
         own = ["--include-dashboard=false", f"--temp-dir={self.folder}"] if number == 0 else []
@@ -73,7 +84,7 @@ class RayCluster:
     def kill(self, number: int) -> None:
         """SIGKILL all processes of a node."""
         node = self.nodes.pop(number)
-        processes = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
+        processes = self._processes(node.pid)
         for process in processes:
             try:
                 process.kill()
@@ -82,17 +93,28 @@ class RayCluster:
         node.wait(30)
         psutil.wait_procs(processes, 30)
 
+    def _processes(self, pid: int) -> list[psutil.Process]:
+        try:
+            return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            # It failed to start: what it leaves belongs to nobody any more.
+            return [item for item in psutil.process_iter() if _mentions(item, str(self.folder)) and item.ppid() == 1]
+
     def close(self) -> None:
         """Leave nothing behind."""
         for number in sorted(self.nodes, reverse=True):
             self.kill(number)
         for process in psutil.process_iter():
-            try:
-                if str(self.folder) in " ".join(process.cmdline()):
-                    process.kill()
-            except psutil.Error:
-                continue
+            if _mentions(process, str(self.folder)):
+                process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _mentions(process: psutil.Process, text: str) -> bool:
+    try:
+        return text in " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return False
 
 
 def _free_port() -> int:

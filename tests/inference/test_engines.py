@@ -246,6 +246,23 @@ async def test_a_replica_drives_no_other_model_out(tmp_path: Path) -> None:
         assert (made.replicas("one"), made.replicas("two")) == (1, 1)
 
 
+async def test_ranks_share_a_placement_group_that_ends_with_the_engine(tmp_path: Path) -> None:
+    from ray.util import placement_group_table
+
+    def groups() -> list[tuple[str, Any]]:
+        table = placement_group_table().values()
+        return [(item["state"], item["bundles"]) for item in table if item["state"] != "REMOVED"]
+
+    async with fleet(tmp_path, tensor_parallel="one=2") as made:
+        await made.touch("one")
+        assert [(state, list(bundles.values())) for state, bundles in groups()] == [("CREATED", [{"CPU": 2.0}])]
+        await made.touch("two")
+        assert len(groups()) == 1, "one rank needs none"
+        made.engines.wish(Wishes.of([], ["one"]))
+        assert await until(lambda: made.states()["one"] == "COLD")
+        assert await until(lambda: not groups())
+
+
 async def test_out_of_memory_is_tried_once_more_with_half_the_cache(tmp_path: Path) -> None:
     async with fleet(tmp_path, kv_cache_bytes=100 << 20) as made:
         (tmp_path / "one/small").write_text(str(60 << 20))
