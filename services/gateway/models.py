@@ -66,5 +66,7 @@ def _public_model(
         load_seconds=report.load_seconds,
         tokens_per_second=status.tokens_per_second,
         chunks_leased=status.chunks_leased,
+        replicas=report.replicas,
+        engine_deaths=report.engine_deaths,
         tasks=sorted(tasks_of(report)),
     )

@@ -52,11 +52,9 @@ def release_for(held: HeldLease, exc: Exception) -> Release | None:
             return Release(False, str(exc))  # not the chunk's fault, and no attempt at it
         fatal = exc.reason is Reason.DATA_CORRUPT and not is_transient(exc)
         return Release(True, str(exc), exc.reason.value if fatal else "")
-    if isinstance(exc, NodeLostError):
-        return Release(False, str(exc))
     if isinstance(exc, EngineUnavailableError | EngineFailedError | IncompleteError):
-        # While the worker stops, its own engines end under their rows: that is nobody's fault.
-        failed = not held.stopping.is_set()
+        # A node that dies is nobody's fault. Nor is that engines end under their rows while the worker stops.
+        failed = not held.stopping.is_set() and not isinstance(exc, NodeLostError)
         died = isinstance(exc, EngineFailedError) and exc.died
         return Release(failed, str(exc), engine_died=failed and died)
     return Release(True, f"{type(exc).__name__}: {exc}")

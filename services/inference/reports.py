@@ -14,6 +14,7 @@ def model_report(model: str, slot: ModelSlot, build: str) -> records_pb2.ModelRe
     report = records_pb2.ModelReport(
         model=model, state=slot.state, message=slot.message, engine_build=build, load_seconds=slot.load_seconds
     )
+    report.replicas, report.engine_deaths = len(slot.live), slot.died
     if files := slot.files:
         report.max_model_len = files.window
         report.digest = files.digest

@@ -111,15 +111,23 @@ class Workers:
         return any(model in worker.models for worker in self.live(now))
 
     def models(self, now: float) -> list[tuple[records_pb2.ModelReport, int]]:
-        """Each model on offer by name: the report of the worker in the best state, and how many workers offer it."""
-        best: dict[str, tuple[records_pb2.ModelReport, int]] = {}
+        """Each model on offer by name: the report of the worker in the best state, with the replicas and engine deaths
+        of all workers, and how many workers offer it."""
+        found: dict[str, list[records_pb2.ModelReport]] = {}
         for worker in self.live(now):
             for name, report in worker.models.items():
-                known, number = best.get(name, (report, 0))
-                best[name] = (min(known, report, key=lambda each: _RANK[each.state]), number + 1)
-        return [best[name] for name in sorted(best)]
+                found.setdefault(name, []).append(report)
+        return [(_over_workers(found[name]), len(found[name])) for name in sorted(found)]
 
     def is_loading(self, model: str, now: float) -> bool:
         """Whether some worker is loading `model` and none has it loaded."""
         states = {worker.models[model].state for worker in self.live(now) if model in worker.models}
         return model_service_pb2.MODEL_STATE_LOADING in states and model_service_pb2.MODEL_STATE_LOADED not in states
+
+
+def _over_workers(reports: list[records_pb2.ModelReport]) -> records_pb2.ModelReport:
+    total = records_pb2.ModelReport()
+    total.CopyFrom(min(reports, key=lambda each: _RANK[each.state]))
+    total.replicas = sum(report.replicas for report in reports)
+    total.engine_deaths = sum(report.engine_deaths for report in reports)
+    return total

@@ -106,9 +106,10 @@ async def test_models_are_drained_and_pinned(
         request = getattr(model_service_pb2, f"{verb}ModelRequest")(name=f"models/{worker.model}")
         return await operator.unary(getattr(operator.models, f"{verb}Model"), request)
 
-    await worker.offer(worker.report(load_seconds=12.5))
+    await worker.offer(worker.report(load_seconds=12.5, replicas=2, engine_deaths=1))
     drained = await change("Drain")
     assert (drained.drained, drained.pinned, drained.load_seconds) == (True, False, 12.5)
+    assert (drained.replicas, drained.engine_deaths) == (2, 1)
     assert await listed(client, worker.model) == drained
     job = await client.submit(job_pb2.Job(model=worker.model), [prompts(0, 3)])
     assert await worker.chunks(job.name) == []

@@ -29,6 +29,18 @@ def test_the_best_state_over_live_workers_is_shown():
     assert workers.models(30) == []
 
 
+def test_replicas_and_deaths_are_summed_over_live_workers():
+    workers = Workers(15)
+    for name, state, replicas, deaths in (("a", LOADED, 2, 1), ("b", FAILED, 0, 3)):
+        report = builders.report("x", state)
+        report.replicas, report.engine_deaths = replicas, deaths
+        workers.report(name, [report], 0)
+    ((report, _),) = workers.models(10)
+    assert (report.state, report.replicas, report.engine_deaths) == (LOADED, 2, 4)
+    ((again, _),) = workers.models(10)
+    assert again == report, "what workers said is not changed"
+
+
 def test_a_waiting_worker_lives():
     workers = Workers(15)
     worker, _ = workers.report("a", [builders.report()], 0)

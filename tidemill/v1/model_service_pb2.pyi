@@ -190,6 +190,8 @@ class Model(_message.Message):
     TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     CHUNKS_LEASED_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    ENGINE_DEATHS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}`; the part after `models/` is what `Job.model` takes."""
     state: Global___ModelState.ValueType
@@ -214,6 +216,10 @@ class Model(_message.Message):
     """Tokens of prompt and answer per second of busy engine, over the latest commits; 0 until measured."""
     chunks_leased: _builtins.int
     """Chunks of it at workers."""
+    replicas: _builtins.int
+    """Engines of it in memory that answer, over all live workers, from 0."""
+    engine_deaths: _builtins.int
+    """Its engines that died at live workers since those started, from 0."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[Global___Task.ValueType]:
         """What it can be asked for, at least one."""
@@ -234,10 +240,12 @@ class Model(_message.Message):
         tokens_per_second: _builtins.float = ...,
         chunks_leased: _builtins.int = ...,
         tasks: _abc.Iterable[Global___Task.ValueType] | None = ...,
+        replicas: _builtins.int = ...,
+        engine_deaths: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_leased", b"chunks_leased", "digest", b"digest", "drained", b"drained", "engine_build", b"engine_build", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "name", b"name", "pinned", b"pinned", "state", b"state", "tasks", b"tasks", "tokens_per_second", b"tokens_per_second", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks_leased", b"chunks_leased", "digest", b"digest", "drained", b"drained", "engine_build", b"engine_build", "engine_deaths", b"engine_deaths", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "name", b"name", "pinned", b"pinned", "replicas", b"replicas", "state", b"state", "tasks", b"tasks", "tokens_per_second", b"tokens_per_second", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -315,6 +315,8 @@ class ModelReport(_message.Message):
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
     LOAD_SECONDS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    ENGINE_DEATHS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model id."""
     state: _model_service_pb2.ModelState.ValueType
@@ -335,6 +337,10 @@ class ModelReport(_message.Message):
     """Whether the model has a chat template; chat rows are refused otherwise."""
     load_seconds: _builtins.float
     """Seconds that its last load took at this worker; 0 until measured."""
+    replicas: _builtins.int
+    """Engines of it in the worker's memory that answer, from 0."""
+    engine_deaths: _builtins.int
+    """Its engines that died at this worker since it started, from 0."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_model_service_pb2.Task.ValueType]:
         """What the model can be asked for; none from workers of earlier builds means TASK_GENERATE."""
@@ -353,10 +359,12 @@ class ModelReport(_message.Message):
         has_chat_template: _builtins.bool = ...,
         load_seconds: _builtins.float = ...,
         tasks: _abc.Iterable[_model_service_pb2.Task.ValueType] | None = ...,
+        replicas: _builtins.int = ...,
+        engine_deaths: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "engine_build", b"engine_build", "has_chat_template", b"has_chat_template", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "model", b"model", "state", b"state", "tasks", b"tasks", "tokenizer_key", b"tokenizer_key", "tokenizer_sha256", b"tokenizer_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "engine_build", b"engine_build", "engine_deaths", b"engine_deaths", "has_chat_template", b"has_chat_template", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "model", b"model", "replicas", b"replicas", "state", b"state", "tasks", b"tasks", "tokenizer_key", b"tokenizer_key", "tokenizer_sha256", b"tokenizer_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
