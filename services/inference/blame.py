@@ -14,6 +14,9 @@ __all__ = [
 ]
 
 
+_ADVICE = ("Failed to apply UDF transform", "To change retry attempts")
+
+
 class EngineFailedError(Exception):
     """The engine failed under the chunk; its words. The rows without a result must run again.
 
@@ -60,7 +63,9 @@ def unreachable(exc: BaseException) -> bool:
 
     from services.inference.chunk import EngineAwayError
 
-    return any(isinstance(cause, RayActorError | EngineAwayError) for cause in causes(exc))
+    # Ray Data may pass on an error of its tasks as text alone.
+    away = EngineAwayError.__name__
+    return any(isinstance(cause, RayActorError | EngineAwayError) or away in str(cause) for cause in causes(exc))
 
 
 def input_error(exc: BaseException) -> InputUnreadableError | None:
@@ -81,7 +86,7 @@ def causes(exc: BaseException | None) -> list[BaseException]:
 
 
 def last_words(exc: BaseException) -> str:
-    """The last line of the deepest cause."""
+    """The last line of the deepest cause, without Ray Data's advice to whoever writes datasets."""
     deepest = causes(exc)[-1]
-    text = str(deepest).strip()
-    return (text.splitlines()[-1] if text else type(deepest).__name__)[:500]
+    lines = [line for line in str(deepest).strip().splitlines() if not line.startswith(_ADVICE)]
+    return (lines[-1] if lines else type(deepest).__name__)[:500]

@@ -124,10 +124,12 @@ class Engines:
         The death of its node counts against nobody.
         """
         if engine.dead:
+            await engine.judged.wait()
             return
         engine.dead, slot = True, self._slots[model]
         alone = slot.gate.alone
         engine.node_died = not await asyncio.to_thread(is_alive, engine.node_id)
+        engine.judged.set()
         metrics.ENGINE_DEATHS.labels(model).inc()
         log.error("engine died", model=model, actor=engine.actor_name, node_died=engine.node_died, error=message)
         async with slot.lock:
@@ -268,6 +270,7 @@ class Engines:
 
     async def _end(self, slot: ModelSlot, engine: Engine, *, orderly: bool) -> None:
         engine.dead = True
+        engine.judged.set()
         await end_engine(engine, self._home, orderly=orderly)
         if engine in slot.engines:
             slot.engines.remove(engine)

@@ -36,7 +36,7 @@ class Engine:
         users: leases that hold it.
         dead: it was found dead.
         node_id: Ray's id of the node it is on, hex.
-        node_died: it died with its node, which is no row's fault.
+        node_died: it died with its node, which is no row's fault; not known before `judged` is set.
         group: its placement group, which ends with it; None where it needs none.
         gpus: GPUs that it has to itself.
         coming_bytes: memory that it has yet to take while it loads; 0 once loaded.
@@ -54,6 +54,7 @@ class Engine:
     record: Record | None = None
     node_id: str = ""
     node_died: bool = False
+    judged: asyncio.Event = field(default_factory=asyncio.Event)
     group: Any = None
     gpus: int = 0
     coming_bytes: int = 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.inference.blame import EngineFailedError, NodeLostError, causes, engine_died, last_words
+from services.inference.blame import EngineFailedError, NodeLostError, causes, engine_died, last_words, unreachable
 from services.inference.chunk_task import IncompleteError
 from services.inference.held import HeldLease
 from services.inference.link import LeaseVoidError
@@ -98,3 +98,10 @@ def test_last_words_are_the_deepest_causes() -> None:
     assert last_words(outer) == "last line"
     assert len(causes(outer)) == 2
     assert last_words(KeyError()) == "KeyError"
+
+
+def test_last_words_are_not_advice_of_ray_data() -> None:
+    text = "Traceback\nEngineAwayError: there is no engine e any more\nTo change retry attempts, configure `ray.data`"
+    assert last_words(RuntimeError(text)) == "EngineAwayError: there is no engine e any more"
+    assert unreachable(RuntimeError(text))
+    assert not unreachable(RuntimeError("ValueError: ours"))
