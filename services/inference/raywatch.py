@@ -6,6 +6,7 @@ whoever supervises it starts it again (decision 22).
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -41,7 +42,9 @@ async def answers_in_time(call: Callable[[], bool], seconds: float) -> bool | st
             outcome.append(call())
         except Exception as exc:  # noqa: BLE001 - whatever Ray raises here, it is gone
             outcome.append(f"{type(exc).__name__}: {exc}")
-        loop.call_soon_threadsafe(answer.set)
+        # Nobody listens any more when the loop has closed: the process ends.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(answer.set)
 
     threading.Thread(target=ask, name="ray-watch", daemon=True).start()
     try:
