@@ -222,17 +222,19 @@ class Engines:
     def _grow(self, model: str) -> None:
         """Bring another replica up behind the caller's back, where a model in memory has too few."""
         slot, wanted = self._slots[model], self._settings.replicas_of(model)
-        if slot.live and len(slot.live) < wanted and not slot.growing and time.monotonic() >= slot.grow_at:
+        if not 0 < len(slot.live) < wanted or model in self._wishes.drained:
+            return
+        if not slot.growing and time.monotonic() >= slot.grow_at:
             slot.growing = True
-            self._start(self._add_replica(model, slot))
+            self._start(self._add_replica(model, slot, slot.live[0]))
 
-    async def _add_replica(self, model: str, slot: ModelSlot) -> None:
+    async def _add_replica(self, model: str, slot: ModelSlot, fellow: Engine) -> None:
         """Only where there is room: a replica drives no other model out."""
         engine = None
         try:
             # The weights that its fellows answer with, and no others.
-            self._check_weights(model, slot.live[0])
-            engine = await self._loader.load(model, slot.live[0].files, evict=False)
+            self._check_weights(model, fellow)
+            engine = await self._loader.load(model, fellow.files, evict=False)
         except Exception as exc:  # noqa: BLE001 - as above; the model goes on with the replicas it has
             slot.message = f"a replica does not load: {own_words(exc)}"
             log.warning("replica not loaded", model=model, error=own_words(exc))
