@@ -52,6 +52,7 @@ class FakeEngine:
     actor_id: str = "ab"
     build: str = "vllm 0 (cpu)"
     dead: bool = False
+    node_died: bool = False
     record: Record = field(default_factory=lambda: Record(b"\x0e" * 32, job_pb2.EQUAL_ANSWERS_PROMISED))
     busy: BusyMeter = field(default_factory=BusyMeter)
     aborted: list[str] = field(default_factory=list[str])
