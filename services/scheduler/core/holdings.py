@@ -43,9 +43,10 @@ class Holdings:
 
     def move(self, before: Job | None, after: Job) -> None:
         """Take `before` away and add `after`, the same job."""
-        held = self.of(after.tenant).plus(holding_of(after), 1)
-        if before is not None:
-            held = held.plus(holding_of(before), -1)
+        lost, gained = holding_of(before) if before is not None else NOTHING, holding_of(after)
+        if lost == gained:
+            return
+        held = self.of(after.tenant).plus(gained, 1).plus(lost, -1)
         if held == NOTHING:
             self.tenants.pop(after.tenant, None)
         else:

@@ -20,9 +20,11 @@ class Counts(Counter[K]):
 
     def shift(self, key: K, by: int) -> None:
         """Add `by` to the count of `key`."""
-        self[key] += by
-        if not self[key]:
-            del self[key]
+        count = self.get(key, 0) + by
+        if count:
+            self[key] = count
+        else:
+            self.pop(key, None)
 
 
 StartKey = tuple[int, int, str]
