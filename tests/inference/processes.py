@@ -107,8 +107,9 @@ class World:
         sampling: row_pb2.SamplingParams | None = None,
         mode: Any = job_pb2.EXECUTION_MODE_SHARED,
         traceparent: str = "",
+        spoil: Callable[[Path], None] | None = None,
     ) -> str:
-        """Create, fill and seal a job; its name."""
+        """Create, fill and seal a job; its name. `spoil` gets its input segment before the seal."""
         name = str(names.JobName(TENANT, names.new_job_id()))
         spec = records_pb2.JobSpec(
             name=name, tenant=TENANT, model=model, sampling=sampling, execution_mode=mode, traceparent=traceparent
@@ -118,6 +119,8 @@ class World:
         stored = [input_row(index, row) for index, row in enumerate(rows)]
         frontier = Frontier().extend([row.digest for row in stored])
         segment = self._write(name, stored, frontier)
+        if spoil:
+            spoil(self.store.path(segment.key))
         version = digests.data_version(digests.INPUT_SPEC, len(rows), frontier.root())
         key = self._manifest(name, segment, frontier, version)
         self.stub.SealJob(

@@ -1,6 +1,7 @@
 """Data and leases on the real engine: an object store that is away, input that is missing or changed, a frozen worker,
 pauses. One engine serves the whole module; starting anew comes last."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -8,9 +9,11 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
+import psutil
 import pytest
 
 from tests.inference.processes import Service, World, wait_until, world
@@ -116,15 +119,14 @@ def test_a_store_that_goes_away_costs_nothing_but_time(stack: World) -> None:
 
 @pytest.mark.parametrize("fault", ["missing", "changed"])
 def test_bad_segments_are_named_with_their_digest(stack: World, fault: str) -> None:
-    stack.stub.ChangeModel(pb.ChangeModelRequest(model="tiny", drained=True))
-    name = stack.submit(prompts(5, max_tokens=2))
+    def spoil(path: Path) -> None:
+        if fault == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+    name = stack.submit(prompts(5, max_tokens=2), spoil=spoil)
     (segment,) = stack.stub.ListSegments(pb.ListSegmentsRequest(job=name, limit=10)).segments
-    path = stack.store.path(segment.key)
-    if fault == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-1] + b"!")
-    stack.stub.ChangeModel(pb.ChangeModelRequest(model="tiny", drained=False))
     job = stack.ended(name, 60)
     assert (job.state, job.error_reason) == (job_pb2.JOB_STATE_FAILED, "DATA_CORRUPT")
     assert segment.key in job.error_message
@@ -149,20 +151,55 @@ def test_the_window_counts_the_chat_template(stack: World) -> None:
     assert str(window) in results[1].error_message
 
 
+def long_answers(count: int) -> list[row_pb2.Row]:
+    return [prompt(f"p{index}", f"{index}", max_tokens=1900) for index in range(count)]
+
+
+def engine_seconds(service: Service) -> float:
+    """Processor time of the engine's core so far."""
+    for process in psutil.Process(service.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "EngineCore" in " ".join(process.cmdline()):
+                used = process.cpu_times()
+                return used.user + used.system
+    raise AssertionError("there is no engine")
+
+
+def works(service: Service) -> bool:
+    """Whether the engine does anything in a second and a half."""
+    before, until = engine_seconds(service), time.monotonic() + 1.5
+    wait_until(lambda: time.monotonic() > until)
+    return engine_seconds(service) - before > 0.1
+
+
 def test_a_paused_job_leaves_the_engine(stack: World) -> None:
-    name = stack.submit([prompt(f"p{index}", f"{index}", max_tokens=1900) for index in range(128)])
-    wait_until(lambda: stack.job(name).row_counts.leased > 0)
+    service, name = stack.services[-1], stack.submit(long_answers(128))
+    wait_until(lambda: stack.job(name).row_counts.leased > 0 and works(service))
     began = time.monotonic()
     stack.stub.PauseJob(pb.PauseJobRequest(job=name))
     wait_until(lambda: logged(stack, "rows aborted", name), 10)
     assert time.monotonic() - began < 2, "it stops within two seconds"
     wait_until(lambda: not stack.job(name).row_counts.leased, 10)
     assert stack.job(name).state == job_pb2.JOB_STATE_PAUSED
-    quick = time.monotonic()
-    succeeded(stack, stack.submit(prompts(8, max_tokens=8)))
-    assert time.monotonic() - quick < 20, "the engine is free for others"
+    wait_until(lambda: not works(service), 10)
     stack.stub.ResumeJob(pb.ResumeJobRequest(job=name))
     assert {row.attempt for row in succeeded(stack, name)} == {1}
+
+
+@pytest.mark.parametrize("how", ["requeue", "cancel"])
+def test_rows_taken_away_leave_the_engine(stack: World, how: str) -> None:
+    service, name = stack.services[-1], stack.submit(long_answers(64))
+    wait_until(lambda: stack.job(name).row_counts.leased > 0 and works(service))
+    began = time.monotonic()
+    if how == "requeue":
+        stack.stub.RequeueChunk(pb.RequeueChunkRequest(job=name, row_index=0))
+    else:
+        stack.stub.CancelJob(pb.CancelJobRequest(job=name))
+    wait_until(lambda: logged(stack, "rows aborted", name), 10)
+    assert time.monotonic() - began < 2, "they stop within two seconds"
+    stack.stub.CancelJob(pb.CancelJobRequest(job=name))
+    wait_until(lambda: not works(service), 10)
+    assert stack.ended(name, 60).state == job_pb2.JOB_STATE_CANCELLED
 
 
 def test_progress_shows_every_second(stack: World) -> None:
