@@ -14,15 +14,15 @@ from services.inference.models import Catalog
 from services.inference.rayenv import start_ray, stop_ray
 from services.inference.raywatch import watch_ray
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
-from services.inference.settings import RAY_FOLDERS, InferenceSettings
+from services.inference.settings import RAY_FOLDERS, InferenceSettings, with_listed
 from services.inference.store_link import StoreLink
 from services.inference.warmup import warm_ray_data
-from services.inference.weights import WeightDigests
 from services.inference.worker import Worker, new_worker_id
 from tidemill import ops, telemetry
 from tidemill.config import CommonSettings
 from tidemill.errors import TidemillError
 from tidemill.store import attach_store
+from tidemill.weights import WeightDigests
 
 __all__ = ["Inference"]
 
@@ -89,10 +89,11 @@ class Inference:
         store = self._store = StoreLink(attach_store(uri))
         if not await self._has_store(store, stop):
             return
+        sources = with_listed(self._settings.sources, self._common.home)
         digests = WeightDigests(self._common.home / "model-digests.json")
         engines = self._engines = Engines(
             self._settings,
-            Catalog(self._settings.sources, store.store, digests, self._settings.max_model_len),
+            Catalog(sources, store.store, digests, self._settings.max_model_len),
             self._common.home,
         )
         self._link = SchedulerLink(self._settings.scheduler, new_worker_id())
@@ -103,7 +104,7 @@ class Inference:
         warming = asyncio.create_task(self._warm(engines), name="warm-up")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         working = asyncio.create_task(self._worker.run(), name="worker")
-        log.info("inference serves", models=[source.model for source in self._settings.sources], pid=os.getpid())
+        log.info("inference serves", models=[source.model for source in sources], pid=os.getpid())
         try:
             await asyncio.wait({working, watching, losing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self._ray_up = not losing.done()

@@ -18,11 +18,11 @@ from services.inference.nodes import is_alive
 from services.inference.residency import Wishes
 from services.inference.resident import Engine, EngineUnavailableError, ModelSlot, WeightsChangedError
 from services.inference.settings import InferenceSettings
-from services.inference.weights import fingerprint
 from services.inference.words import own_words
 from tidemill import telemetry
 from tidemill.internal.v1 import records_pb2
 from tidemill.v1 import model_service_pb2
+from tidemill.weights import fingerprint
 
 __all__ = ["Engines"]
 

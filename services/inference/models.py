@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from services.inference.engine_config import Device
-from services.inference.hub import fetch_description, fetch_weights
 from services.inference.settings import ModelSource
 from services.inference.tasks import GENERATE, ModelTasks, TaskUnknownError, model_tasks, pooling_window
-from services.inference.weights import Fingerprint, WeightDigests, fingerprint
 from tidemill import telemetry
+from tidemill.hub import fetch_description, fetch_weights
 from tidemill.store import ObjectStore
+from tidemill.weights import Fingerprint, WeightDigests, fingerprint
 
 __all__ = ["Catalog", "ModelFiles", "ModelUnusableError", "engine_build"]
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +13,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.inference.engine_config import Device, RowOrder
 from services.inference.rayenv import RayOptions
 from tidemill.config import CommonSettings
+from tidemill.model_list import read_models
 from tidemill.profiles import PROFILES
 
-__all__ = ["RAY_FOLDERS", "InferenceSettings", "ModelSource", "parse_counts", "parse_models"]
+__all__ = ["RAY_FOLDERS", "InferenceSettings", "ModelSource", "parse_counts", "parse_models", "with_listed"]
 
 MIB = 1 << 20
 RAY_FOLDERS = "tidemill-ray-*"
@@ -28,6 +30,13 @@ class ModelSource:
 
     model: str
     source: str
+
+
+def with_listed(sources: Sequence[ModelSource], home: Path) -> tuple[ModelSource, ...]:
+    """The models of the settings, and those of `tidemill models add` below `home`; the former win."""
+    named = {source.model for source in sources}
+    listed = [ModelSource(model.id, model.path) for model in read_models(home) if model.id not in named]
+    return (*sources, *listed)
 
 
 def parse_models(text: str) -> tuple[ModelSource, ...]:

@@ -84,6 +84,27 @@ def test_the_operator_s_tools(run: Run, operator: Run, waiting: str) -> None:
     assert "in the way" in run("watch", waiting).stderr
 
 
+def test_a_model_is_warmed(run: Run, operator: Run, service: Service) -> None:
+    model = service.model
+    assert run("models", "warm", model).exit_code == 3, "admin keys only"
+    warmed = json.loads(operator("models", "warm", model, "--json").stdout)
+    assert (warmed["model"], len(warmed["digest"])) == (model, 64)
+    [listed] = [
+        item for item in json.loads(run("models", "list", "--json").stdout) if item["name"] == f"models/{model}"
+    ]
+    assert not listed.get("pinned"), "as before"
+    assert run("models", "digest", model).stdout.strip() == warmed["digest"]
+    refused = operator("models", "warm", "nothing")
+    assert (refused.exit_code, "no worker offers" in refused.stderr, model in refused.stderr) == (3, True, True)
+
+
+def test_a_drained_model_is_not_warmed(operator: Run, service: Service) -> None:
+    assert operator("models", "drain", service.model).exit_code == 0
+    result = operator("models", "warm", service.model)
+    operator("models", "undrain", service.model)
+    assert (result.exit_code, "tidemill models undrain" in result.stderr) == (3, True)
+
+
 def test_models_are_changed_by_the_operator(run: Run, operator: Run, service: Service) -> None:
     model = service.idle_model()
     assert run("models", "drain", model).exit_code == 3

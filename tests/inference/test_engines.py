@@ -25,11 +25,11 @@ from services.inference.rayenv import start_ray, stop_ray
 from services.inference.residency import Wishes
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import InferenceSettings, ModelSource
-from services.inference.weights import WeightDigests
 from tests.inference.fakes import FakeEngineActor
 from tidemill.store import open_store
 from tidemill.tiny_model import make_tiny
 from tidemill.v1 import model_service_pb2
+from tidemill.weights import WeightDigests
 
 # Ray leaves files and sockets to the garbage collector.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]

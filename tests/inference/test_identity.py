@@ -11,12 +11,12 @@ from services.inference.engine_config import EngineConfig
 from services.inference.identity import Identity, identity_of, publish, record_of
 from services.inference.models import Catalog, ModelFiles
 from services.inference.settings import ModelSource
-from services.inference.weights import WeightDigests
 from tidemill import engine_record
 from tidemill.digests import sha256
 from tidemill.store import ObjectStore, open_store
 from tidemill.tiny_model import make_tiny
 from tidemill.v1 import job_pb2
+from tidemill.weights import WeightDigests
 
 
 @pytest.fixture

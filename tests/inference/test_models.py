@@ -8,9 +8,9 @@ import pytest
 
 from services.inference.models import Catalog, ModelUnusableError, engine_build
 from services.inference.settings import ModelSource
-from services.inference.weights import WeightDigests, fingerprint
 from tidemill.store import ObjectStore, open_store
 from tidemill.tiny_model import CHAT_TEMPLATE, make_tiny
+from tidemill.weights import WeightDigests, fingerprint
 
 
 @pytest.fixture

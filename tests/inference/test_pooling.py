@@ -9,13 +9,13 @@ import pytest
 from services.inference.engine_config import Call, EngineRow
 from services.inference.models import Catalog
 from services.inference.settings import ModelSource
-from services.inference.weights import WeightDigests
 from tests.inference.engine_host import Bare, Work
 from tests.inference.hosted import config, refused, run
 from tidemill.encoding import Message, Request
 from tidemill.outputs import unpack_vector
 from tidemill.store import open_store
 from tidemill.tiny_pooling import CLASSES, DIMENSIONS, PoolingKind, make_tiny_pooling
+from tidemill.weights import WeightDigests
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

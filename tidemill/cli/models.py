@@ -1,4 +1,4 @@
-"""`tidemill models`: what the service offers, and what the operator may change of it."""
+"""`tidemill models`: what the service offers, what the operator may change of it, and models on this machine."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidemill.cli import model_files, warming
 from tidemill.cli.console import emit, emit_json, emit_table
 from tidemill.cli.options import Json
 
@@ -24,7 +25,13 @@ class Kind(StrEnum):
     SCORER = "scorer"
 
 
-app = typer.Typer(help="Models that the service offers.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Models that the service offers, and models on this machine.", no_args_is_help=True, rich_markup_mode=None
+)
+app.command("add")(model_files.add)
+app.command("remove")(model_files.remove)
+app.command("digest")(model_files.digest)
+app.command("warm")(warming.warm)
 
 
 @app.command("list")

@@ -18,21 +18,28 @@ def fetch_description(name: str) -> str:
     return _snapshot(name, _DESCRIPTION)
 
 
-def fetch_weights(name: str) -> str:
-    """Folder with the whole model; downloads what is missing."""
-    pattern, size = _weight_files(name)
+def fetch_weights(name: str, revision: str = "") -> str:
+    """Folder with the whole model; downloads what is missing.
+
+    Args:
+        revision: branch, tag or commit; empty means the hub's default branch.
+
+    Raises:
+        OSError: neither the hub nor the local cache has it.
+    """
+    pattern, size = _weight_files(name, revision)
     log.info("model download", model=name, weight_bytes=size)
     with _Progress(name, size):
-        return _snapshot(name, [pattern, *_DESCRIPTION])
+        return _snapshot(name, [pattern, *_DESCRIPTION], revision)
 
 
-def _weight_files(name: str) -> tuple[str, int]:
+def _weight_files(name: str, revision: str) -> tuple[str, int]:
     """Which files hold the weights, and their size in bytes; 0 when the hub cannot be asked."""
     import httpx
     from huggingface_hub import HfApi
 
     try:
-        files = HfApi().model_info(name, files_metadata=True).siblings or []
+        files = HfApi().model_info(name, revision=revision or None, files_metadata=True).siblings or []
     except (OSError, httpx.HTTPError) as exc:
         log.warning("hub not reachable, trying the local cache", model=name, error=str(exc))
         return "*.safetensors", 0
@@ -42,14 +49,14 @@ def _weight_files(name: str) -> tuple[str, int]:
     return "*.safetensors", 0
 
 
-def _snapshot(name: str, patterns: list[str]) -> str:
+def _snapshot(name: str, patterns: list[str], revision: str = "") -> str:
     import httpx
     from huggingface_hub import snapshot_download
 
     try:
-        return snapshot_download(name, allow_patterns=patterns)
+        return snapshot_download(name, revision=revision or None, allow_patterns=patterns)
     except (OSError, httpx.HTTPError):
-        return snapshot_download(name, allow_patterns=patterns, local_files_only=True)
+        return snapshot_download(name, revision=revision or None, allow_patterns=patterns, local_files_only=True)
 
 
 class _Progress:
