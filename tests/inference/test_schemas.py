@@ -12,7 +12,11 @@ from services.inference.schemas import SchemaChecker
 from tidemill.errors import RowCode
 from tidemill.tiny_model import VOCABULARY, make_tiny
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::FutureWarning")]
+# vLLM and torch warn of themselves when they are imported.
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 
 GOOD = json.dumps({"type": "object", "properties": {"a": {"type": "integer"}}})
 EXPLODING = json.dumps({"type": "string", "pattern": "^((a{1,400}){1,400}){1,400}$"})
