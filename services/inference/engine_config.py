@@ -152,6 +152,11 @@ def engine_arguments(config: EngineConfig) -> dict[str, Any]:
         arguments["max_num_batched_tokens"] = max(config.max_num_batched_tokens, config.window)
     else:
         arguments["enable_prefix_caching"] = True
+        if config.device == "cpu":
+            # A seeded row whose prompt is read in several steps kills the CPU engine: each step draws a token that is
+            # thrown away, and the generator of a CPU cannot be set back. So prompts are read whole.
+            arguments["enable_chunked_prefill"] = False
+            arguments["max_num_batched_tokens"] = max(config.max_num_batched_tokens, config.window)
     if config.kv_cache_bytes:
         arguments["kv_cache_memory_bytes"] = config.kv_cache_bytes
     if config.tensor_parallel > 1:
