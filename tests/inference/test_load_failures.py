@@ -15,10 +15,10 @@ from services.inference.models import Catalog
 from services.inference.rayenv import start_ray, stop_ray
 from services.inference.resident import EngineUnavailableError
 from services.inference.settings import InferenceSettings, ModelSource
-from services.inference.weights import WeightDigests
 from tidemill.store import open_store
 from tidemill.tiny_model import make_tiny
 from tidemill.v1 import model_service_pb2
+from tidemill.weights import WeightDigests
 
 # Ray leaves files and sockets to the garbage collector.
 pytestmark = [
