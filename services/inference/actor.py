@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from services.inference import orphans
@@ -18,10 +19,11 @@ from services.inference.engine_config import (
     Refusal,
     engine_arguments,
 )
+from services.inference.gathering import Gathering
 from services.inference.identity import Identity, identity_of
 from services.inference.pooling import Pooler
 from services.inference.prefixes import Place, token_bytes
-from services.inference.render import prompt_tokens
+from services.inference.render import prompts_tokens
 from services.inference.sampling import RowRefusedError, engine_sampling
 from services.inference.schemas import SchemaChecker
 from services.inference.words import EngineLoadError, log_ends, root_cause
@@ -37,7 +39,9 @@ _REMEMBERED_ABORTS = 1024
 _LOOK_SECONDS = 0.1
 
 
-_Outcomes = set[asyncio.Task[Outcome | None]]
+Prompt = Sequence[int] | RowRefusedError
+"""Token ids, or why there are none."""
+
 _Asked = Callable[[str], AsyncIterator[Any]]
 """Gives a request of that id to the engine, which answers with its outputs."""
 
@@ -98,18 +102,11 @@ class EngineActor:
         A row that cannot run is a Refusal and disturbs no other. Raises EngineLostError when the engine is dead, behind
         the outcomes of rows that had finished.
         """
-        tasks = {asyncio.create_task(self._outcome(call, row)) for row in rows}
-        try:
-            while tasks:
-                done, tasks = await _first(tasks, _FLUSH_SECONDS)
-                faults = [fault for task in done if (fault := task.exception())]
-                if finished := [outcome for task in done if not task.exception() and (outcome := task.result())]:
-                    yield finished
-                if faults:
-                    raise faults[0]
-        finally:
-            for task in tasks:
-                task.cancel()
+        prompts = self._prompts(rows)
+        work = (self._outcome(call, row, prompt) for row, prompt in zip(rows, prompts, strict=True))
+        async with aclosing(Gathering[Outcome](work).batches(_FLUSH_SECONDS)) as batches:
+            async for finished in batches:
+                yield finished
 
     async def abort(self, group: str) -> None:
         """Stop the group's rows now, and those of its calls that are still to come."""
@@ -143,14 +140,23 @@ class EngineActor:
         if self._engine is not None:
             self._engine.shutdown()
 
-    async def _outcome(self, call: Call, row: EngineRow) -> Outcome | None:
+    def _prompts(self, rows: list[EngineRow]) -> Sequence[Prompt]:
+        """The rows' token ids; none where the pooler makes them, and where the model does not know the kind of row."""
+        known = [MODEL_TASKS[row.request.task] in self._config.tasks and not self._pooler for row in rows]
+        wanted = [row.request for row, own in zip(rows, known, strict=True) if own]
+        found = iter(prompts_tokens(self._tokenizer, wanted))
+        return [next(found) if own else () for own in known]
+
+    async def _outcome(self, call: Call, row: EngineRow, prompt: Prompt) -> Outcome | None:
         try:
-            answer = await self._answer(call, row)
+            if isinstance(prompt, RowRefusedError):
+                raise prompt
+            answer = await self._answer(call, row, prompt)
         except RowRefusedError as refused:
             return Outcome(row.row_index, Refusal(refused.code, refused.message))
         return Outcome(row.row_index, answer) if answer else None
 
-    async def _answer(self, call: Call, row: EngineRow) -> Answer | None:
+    async def _answer(self, call: Call, row: EngineRow, tokens: Sequence[int]) -> Answer | None:
         request = row.request
         if MODEL_TASKS[request.task] not in self._config.tasks:
             raise RowRefusedError(
@@ -162,13 +168,12 @@ class EngineActor:
             return await self._pooler.answer(
                 request, call.defaults, lambda prompt, parameters: self._pooled(call.group, prompt, parameters)
             )
-        tokens = prompt_tokens(self._tokenizer, request)
         values = {**call.defaults, **request.sampling}
         arguments = engine_sampling(values, len(tokens), self._config.window)
         if self._schemas and "json_schema" in arguments:
             await self._schemas.require(arguments["json_schema"])
         place = Place(call.group, token_bytes(tokens), len(tokens) + arguments.get("n", 1) * arguments["max_tokens"])
-        final = await self._run(place, lambda request_id: self._generation(tokens, arguments, request_id))
+        final = await self._run(place, lambda request_id: self._generation(list(tokens), arguments, request_id))
         return completion_answer(final, arguments.get("logprobs")) if final else None
 
     async def _pooled(self, group: str, prompt: dict[str, Any], parameters: Any) -> Any:
@@ -267,14 +272,3 @@ class EngineActor:
                 """Nothing to say."""
 
         return StepCounter
-
-
-async def _first(tasks: _Outcomes, seconds: float) -> tuple[_Outcomes, _Outcomes]:
-    """Those that end within so many seconds, or until one fails, and the others."""
-    flush_at, done, pending = time.monotonic() + seconds, _Outcomes(), tasks
-    while pending and (left := flush_at - time.monotonic()) > 0:
-        ended, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        done |= ended
-        if any(task.exception() for task in ended):
-            break
-    return done, pending

@@ -4,6 +4,7 @@ Rendered and tokenized once by us, because the stages of Ray Data LLM add a seco
 chat templates that write one already.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from services.inference.sampling import RowRefusedError
 from tidemill.encoding import Request
 from tidemill.errors import RowCode
 
-__all__ = ["ScorePrompts", "prompt_tokens", "text_tokens"]
+__all__ = ["ScorePrompts", "prompt_tokens", "prompts_tokens", "text_tokens"]
 
 
 def prompt_tokens(tokenizer: Any, request: Request) -> list[int]:
@@ -27,6 +28,24 @@ def prompt_tokens(tokenizer: Any, request: Request) -> list[int]:
     if request.task == "prompt":
         return text_tokens(tokenizer, request.prompt)
     return _chat_tokens(tokenizer, request)
+
+
+def prompts_tokens(tokenizer: Any, requests: Sequence[Request]) -> list[list[int] | RowRefusedError]:
+    """As `prompt_tokens` for many rows, in their order; plain prompts are tokenized together, which is much faster."""
+    plain = [index for index, request in enumerate(requests) if request.task == "prompt"]
+    texts = [requests[index].prompt for index in plain]
+    together = dict(zip(plain, tokenizer(texts).input_ids if texts else (), strict=True))
+    return [
+        list(together[index]) if index in together else _tokens_or_refusal(tokenizer, request)
+        for index, request in enumerate(requests)
+    ]
+
+
+def _tokens_or_refusal(tokenizer: Any, request: Request) -> list[int] | RowRefusedError:
+    try:
+        return prompt_tokens(tokenizer, request)
+    except RowRefusedError as refused:
+        return refused
 
 
 def text_tokens(tokenizer: Any, text: str) -> list[int]:

@@ -1,6 +1,7 @@
 """What an actor hands on of its rows, without an engine."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -22,7 +23,10 @@ class FakeActor(EngineActor):
         super().__init__(CONFIG)
         self.cancelled: list[int] = []
 
-    async def _answer(self, call: Call, row: EngineRow) -> Answer | None:
+    def _prompts(self, rows: list[EngineRow]) -> list[list[int]]:
+        return [[0] for _ in rows]
+
+    async def _answer(self, call: Call, row: EngineRow, tokens: Sequence[int]) -> Answer | None:
         if row.row_index >= 900:
             raise EngineLostError("the engine of m died: signal 9")
         if row.row_index >= 800:
