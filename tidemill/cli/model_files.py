@@ -102,7 +102,7 @@ def _log_to_stderr() -> None:
     """The download reports in log lines; standard output is for the answer."""
     import structlog
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def _checked_id(name: str) -> str:
