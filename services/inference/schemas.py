@@ -1,6 +1,7 @@
 """Whether the engine can answer under a JSON schema, found out before the engine sees it."""
 
 import asyncio
+import contextlib
 import json
 import select
 import subprocess
@@ -54,8 +55,7 @@ class SchemaChecker:
         """End the process."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
+            _end(process)
 
     def _fault(self, schema: str) -> str:
         try:
@@ -79,13 +79,22 @@ class SchemaChecker:
         pipe = subprocess.PIPE
         process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, cwd=_ROOT)  # noqa: S603 - our own module
         if _answer(process, _START_SECONDS) is None:
-            process.kill()
+            _end(process)
             raise RuntimeError("the process that checks schemas does not start")
         return process
 
 
 class _ShapeError(Exception):
     """What is wrong with a schema before anything compiles it."""
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill it and close its pipes, one of which may hold what it never read."""
+    process.kill()
+    with contextlib.suppress(BrokenPipeError):
+        cast("IO[bytes]", process.stdin).close()
+    cast("IO[bytes]", process.stdout).close()
+    process.wait()
 
 
 def _ask(process: "subprocess.Popen[bytes]", line: str, seconds: float) -> str | None:
