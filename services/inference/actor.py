@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -31,7 +31,7 @@ from tidemill.encoding import MODEL_TASKS
 from tidemill.errors import RowCode
 from tidemill.v1 import model_service_pb2
 
-__all__ = ["EngineActor", "EngineLostError"]
+__all__ = ["EngineActor", "EngineLostError", "Prompt"]
 
 # Finished rows are handed on about once a second, so that a crash costs a second of work.
 _FLUSH_SECONDS = 0.5
@@ -39,7 +39,7 @@ _REMEMBERED_ABORTS = 1024
 _LOOK_SECONDS = 0.1
 
 
-Prompt = Sequence[int] | RowRefusedError
+Prompt = list[int] | RowRefusedError
 """Token ids, or why there are none."""
 
 _Asked = Callable[[str], AsyncIterator[Any]]
@@ -140,12 +140,21 @@ class EngineActor:
         if self._engine is not None:
             self._engine.shutdown()
 
-    def _prompts(self, rows: list[EngineRow]) -> Sequence[Prompt]:
-        """The rows' token ids; none where the pooler makes them, and where the model does not know the kind of row."""
-        known = [MODEL_TASKS[row.request.task] in self._config.tasks and not self._pooler for row in rows]
-        wanted = [row.request for row, own in zip(rows, known, strict=True) if own]
-        found = iter(prompts_tokens(self._tokenizer, wanted))
-        return [next(found) if own else () for own in known]
+    def _prompts(self, rows: list[EngineRow]) -> list[Prompt]:
+        """The rows' token ids, or why the model does not answer them; the pooler makes its prompts itself."""
+        known = [row.request for row in rows if MODEL_TASKS[row.request.task] in self._config.tasks]
+        found = iter([[]] * len(known) if self._pooler else prompts_tokens(self._tokenizer, known))
+        return [
+            next(found) if MODEL_TASKS[row.request.task] in self._config.tasks else self._of_another_task(row)
+            for row in rows
+        ]
+
+    def _of_another_task(self, row: EngineRow) -> RowRefusedError:
+        return RowRefusedError(
+            RowCode.TASK_NOT_SUPPORTED,
+            f"{self._config.model} does not answer {row.request.task} rows, its tasks are "
+            f"{', '.join(map(model_service_pb2.Task.Name, self._config.tasks))}: choose another model",
+        )
 
     async def _outcome(self, call: Call, row: EngineRow, prompt: Prompt) -> Outcome | None:
         try:
@@ -156,14 +165,8 @@ class EngineActor:
             return Outcome(row.row_index, Refusal(refused.code, refused.message))
         return Outcome(row.row_index, answer) if answer else None
 
-    async def _answer(self, call: Call, row: EngineRow, tokens: Sequence[int]) -> Answer | None:
+    async def _answer(self, call: Call, row: EngineRow, tokens: list[int]) -> Answer | None:
         request = row.request
-        if MODEL_TASKS[request.task] not in self._config.tasks:
-            raise RowRefusedError(
-                RowCode.TASK_NOT_SUPPORTED,
-                f"{self._config.model} does not answer {request.task} rows, its tasks are "
-                f"{', '.join(map(model_service_pb2.Task.Name, self._config.tasks))}: choose another model",
-            )
         if self._pooler:
             return await self._pooler.answer(
                 request, call.defaults, lambda prompt, parameters: self._pooled(call.group, prompt, parameters)
@@ -173,7 +176,7 @@ class EngineActor:
         if self._schemas and "json_schema" in arguments:
             await self._schemas.require(arguments["json_schema"])
         place = Place(call.group, token_bytes(tokens), len(tokens) + arguments.get("n", 1) * arguments["max_tokens"])
-        final = await self._run(place, lambda request_id: self._generation(list(tokens), arguments, request_id))
+        final = await self._run(place, lambda request_id: self._generation(tokens, arguments, request_id))
         return completion_answer(final, arguments.get("logprobs")) if final else None
 
     async def _pooled(self, group: str, prompt: dict[str, Any], parameters: Any) -> Any:

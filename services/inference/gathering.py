@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
+from tidemill.waiting import wait_for_event
+
 __all__ = ["Gathering"]
 
 T = TypeVar("T")
@@ -28,7 +30,8 @@ class Gathering(Generic[T]):
         """
         try:
             while not self._over.is_set() or self._outcomes:
-                await self._wait(seconds)
+                # An event, not `asyncio.wait`: that one attaches to every task that runs, each time one of them ends.
+                await wait_for_event(self._over, seconds)
                 batch, self._outcomes = self._outcomes, []
                 if batch:
                     yield batch
@@ -37,14 +40,6 @@ class Gathering(Generic[T]):
         finally:
             for task in self._tasks:
                 task.cancel()
-
-    async def _wait(self, seconds: float) -> None:
-        # An event, not `asyncio.wait`: that one attaches to every task that runs, each time one of them ends.
-        try:
-            async with asyncio.timeout(seconds):
-                await self._over.wait()
-        except TimeoutError:
-            return
 
     def _note(self, task: "asyncio.Task[T | None]") -> None:
         self._tasks.discard(task)

@@ -34,9 +34,9 @@ def prompts_tokens(tokenizer: Any, requests: Sequence[Request]) -> list[list[int
     """As `prompt_tokens` for many rows, in their order; plain prompts are tokenized together, which is much faster."""
     plain = [index for index, request in enumerate(requests) if request.task == "prompt"]
     texts = [requests[index].prompt for index in plain]
-    together = dict(zip(plain, tokenizer(texts).input_ids if texts else (), strict=True))
+    together: dict[int, list[int]] = dict(zip(plain, tokenizer(texts).input_ids if texts else (), strict=True))
     return [
-        list(together[index]) if index in together else _tokens_or_refusal(tokenizer, request)
+        together[index] if index in together else _tokens_or_refusal(tokenizer, request)
         for index, request in enumerate(requests)
     ]
 

@@ -1,11 +1,10 @@
 """What an actor hands on of its rows, without an engine."""
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
-from services.inference.actor import EngineActor, EngineLostError
+from services.inference.actor import EngineActor, EngineLostError, Prompt
 from services.inference.engine_config import Answer, Call, EngineConfig, EngineRow, Outcome
 from services.inference.sampling import RowRefusedError
 from tidemill.encoding import Request
@@ -23,10 +22,10 @@ class FakeActor(EngineActor):
         super().__init__(CONFIG)
         self.cancelled: list[int] = []
 
-    def _prompts(self, rows: list[EngineRow]) -> list[list[int]]:
+    def _prompts(self, rows: list[EngineRow]) -> list[Prompt]:
         return [[0] for _ in rows]
 
-    async def _answer(self, call: Call, row: EngineRow, tokens: Sequence[int]) -> Answer | None:
+    async def _answer(self, call: Call, row: EngineRow, tokens: list[int]) -> Answer | None:
         if row.row_index >= 900:
             raise EngineLostError("the engine of m died: signal 9")
         if row.row_index >= 800:
