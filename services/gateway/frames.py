@@ -9,14 +9,15 @@ from services.gateway.limits import MAX_FRAME_BYTES, MAX_ROW_ERRORS
 from services.gateway.prompt_length import PromptLengths
 from services.gateway.row_fields import RowRules, check_known, check_row, row_error
 from services.gateway.row_texts import is_generation, row_texts
-from services.gateway.sampling_together import Effective, own_engine_refusals
+from services.gateway.sampling_together import Effective
 from services.gateway.tasks import tasks_of
 from services.gateway.unknown_fields import has_unknown_fields
 from tidemill.crc import rows_crc32c
 from tidemill.digests import id_hash, row_digest
-from tidemill.encoding import encode_request
+from tidemill.encoding import encode_request, sampling_values
 from tidemill.errors import Reason, RowCode
 from tidemill.internal.v1 import records_pb2
+from tidemill.sampling_limits import shared_only
 from tidemill.segments import InputRow
 from tidemill.v1 import job_service_pb2, row_pb2
 
@@ -129,7 +130,7 @@ class FrameChecker:
             model.has_chat_template,
             tasks_of(model),
             sampling,
-            dedicated and not own_engine_refusals(sampling),
+            dedicated and not shared_only(sampling_values(sampling)),
         )
 
     def prepare(self, frame: Frame) -> Prepared | Refusal:

@@ -1,4 +1,4 @@
-"""Bounds of what the gateway accepts, as the protos state them."""
+"""Bounds of what the gateway accepts, as the protos state them; those of sampling are in `tidemill.sampling_limits`."""
 
 from datetime import timedelta
 
@@ -19,14 +19,6 @@ MAX_LABEL_KEY_BYTES = 64
 MAX_LABEL_VALUE_BYTES = 256
 MAX_ORIGIN_RUN_ID_BYTES = 128
 MAX_REQUEST_ID_BYTES = 128
-MAX_STOP_STRINGS = 16
-MAX_STOP_BYTES = 256
-MAX_ANSWERS = 16
-MAX_LOGPROBS = 20
-MAX_DIMENSIONS = 65_536
-# Of a row: what its answers may take in memory and in a frame of results.
-MAX_ROW_LOGPROBS = 1 << 16
-MAX_ROW_TOKENS = 1 << 20
 
 MAX_FAIL_MESSAGE_BYTES = 500
 

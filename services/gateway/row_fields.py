@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from services.gateway.limits import MAX_CUSTOM_ID_BYTES, MAX_DIMENSIONS, SHOWN_CUSTOM_ID_BYTES
+from services.gateway.limits import MAX_CUSTOM_ID_BYTES, SHOWN_CUSTOM_ID_BYTES
 from services.gateway.sampling_fields import check_sampling
-from services.gateway.sampling_together import Effective, check_together, own_engine_refusals
+from services.gateway.sampling_together import Effective, check_together
 from services.gateway.tasks import GENERATION, task_words
 from services.gateway.unknown_fields import has_unknown_fields
-from tidemill.encoding import MODEL_TASKS
+from tidemill.encoding import MODEL_TASKS, sampling_values
 from tidemill.errors import FieldViolation, RowCode
+from tidemill.sampling_limits import DIMENSIONS, shared_only
 from tidemill.v1 import model_service_pb2, row_pb2
 
 _ROLES = ("system", "user", "assistant")
@@ -99,7 +100,7 @@ def _check_sampling(row: row_pb2.Row, rules: RowRules) -> Iterator[_Finding]:
 
 
 def _check_dedicated(own: row_pb2.SamplingParams) -> Iterator[_Finding]:
-    for name in own_engine_refusals(own):
+    for name in shared_only(sampling_values(own)):
         problem = (
             f"{name} of a single row is not possible in dedicated mode; set it for the whole job, or run it shared"
         )
@@ -118,8 +119,8 @@ def _check_pooled(row: row_pb2.Row, kind: str) -> Iterator[_Finding]:
             problem = f"the {name} is empty; give it at least one character"
             yield _Finding(RowCode.INPUT_MISSING, f"{kind}.{name}", problem)
     size = row.embedding.dimensions if row.embedding.HasField("dimensions") else 1
-    if not 1 <= size <= MAX_DIMENSIONS:
-        problem = f"dimensions is {size}; it must be from 1 to {MAX_DIMENSIONS}"
+    if size not in DIMENSIONS:
+        problem = f"dimensions is {size}; it must be from {DIMENSIONS.low} to {DIMENSIONS.high}"
         yield _Finding(RowCode.PARAMETER_OUT_OF_RANGE, "embedding.dimensions", problem)
     for item, _ in row.sampling.ListFields():
         problem = f"{item.name} is for prompts and chats; remove it from this row of kind {kind}"

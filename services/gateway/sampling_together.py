@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, cast
 
-from services.gateway.limits import MAX_ROW_LOGPROBS, MAX_ROW_TOKENS
 from tidemill.errors import FieldViolation
+from tidemill.sampling_limits import GREEDY_BELOW, MAX_ROW_LOGPROBS, MAX_ROW_TOKENS
 from tidemill.v1 import row_pb2
-
-# Below this a temperature takes the likeliest token, in vLLM too.
-_GREEDY = 1e-5
 
 
 class Effective:
@@ -50,18 +47,9 @@ def check_together(values: Effective, max_model_len: int) -> Iterator[FieldViola
     yield from _check_schema(values)
 
 
-def own_engine_refusals(sampling: row_pb2.SamplingParams) -> list[str]:
-    """The values that rows of a job in dedicated mode cannot have; a job that sets one itself runs in shared mode."""
-    return [
-        name
-        for name in ("n", "logprobs", "json_schema")
-        if sampling.HasField(cast("Any", name)) and (name != "n" or sampling.n != 1)
-    ]
-
-
 def _check_answers(values: Effective, most: int) -> Iterator[FieldViolation]:
     n, logprobs = values.get("n", 1), values.get("logprobs")
-    if n > 1 and values.get("temperature", 1.0) < _GREEDY:
+    if n > 1 and values.get("temperature", 1.0) < GREEDY_BELOW:
         yield _violation("n", f"is {n} at temperature 0, where all answers are equal; raise temperature or leave n out")
     if n > 1 and n * most > MAX_ROW_TOKENS:
         yield _violation("n", f"times max_tokens is {n * most}; at most {MAX_ROW_TOKENS} are allowed: lower max_tokens")

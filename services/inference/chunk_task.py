@@ -33,12 +33,12 @@ from services.inference.models import ModelFiles
 from services.inference.parts import PartCutter, PartWriter
 from services.inference.pump import stream_slices
 from services.inference.resident import Engine, WeightsChangedError
-from services.inference.sampling import needs_shared
 from services.inference.source import plan_slices, read_chunk, verify_segments
 from services.inference.store_link import StoreLink
 from services.inference.tasks import GENERATE
 from tidemill import rowset, telemetry
 from tidemill.encoding import sampling_values
+from tidemill.sampling_limits import shared_only
 from tidemill.v1 import job_pb2
 
 __all__ = ["ChunkTask", "IncompleteError"]
@@ -94,7 +94,7 @@ class ChunkTask:
         """Ray Data LLM's stage returns one text a row, so what needs more runs shared, whatever the job's mode."""
         files = self.engines.files(self.held.model)
         values = sampling_values(self.held.lease.spec.sampling)
-        return (files is None or files.tasks == GENERATE) and not needs_shared(values)
+        return (files is None or files.tasks == GENERATE) and not shared_only(values)
 
     def _writer(self) -> PartWriter:
         lease = self.held.lease

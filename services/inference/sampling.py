@@ -9,24 +9,11 @@ from typing import Any
 
 from tidemill.encoding import SamplingValue
 from tidemill.errors import RowCode
+from tidemill.sampling_limits import GREEDY_BELOW, MAX_ROW_LOGPROBS, MAX_ROW_TOKENS, RANGES, shared_only
 
-__all__ = [
-    "MOST_ANSWERS",
-    "RowRefusedError",
-    "engine_sampling",
-    "needs_shared",
-    "refuse_shared_only",
-    "uniform_sampling",
-]
+__all__ = ["RowRefusedError", "engine_sampling", "refuse_shared_only", "uniform_sampling"]
 
 _NO_SEED = -1
-_LARGEST_SEED = 2**63 - 1
-MOST_ANSWERS = 16
-_MOST_LOGPROBS = 20
-_MOST_TOKENS = 1 << 20
-_MOST_NUMBERS = 1 << 16
-# vLLM takes smaller temperatures for 0, which is greedy.
-_LEAST_TEMPERATURE = 1e-5
 
 _DEFAULTS: dict[str, Any] = {
     "temperature": 1.0,
@@ -37,26 +24,6 @@ _DEFAULTS: dict[str, Any] = {
     "repetition_penalty": 1.0,
     "top_k": -1,
 }
-# Least and most; a least of 0 that is marked open is itself not allowed.
-_FRACTIONS = {
-    "temperature": (0.0, 2.0),
-    "top_p": (0.0, 1.0),
-    "min_p": (0.0, 1.0),
-    "frequency_penalty": (-2.0, 2.0),
-    "presence_penalty": (-2.0, 2.0),
-    "repetition_penalty": (0.0, 2.0),
-}
-_OPEN = frozenset({"top_p", "repetition_penalty"})
-_INTEGERS = {
-    "top_k": (-1, 2**31 - 1),
-    "max_tokens": (1, 2**31 - 1),
-    "seed": (0, _LARGEST_SEED),
-    "n": (1, MOST_ANSWERS),
-    "logprobs": (0, _MOST_LOGPROBS),
-    "min_tokens": (0, 2**31 - 1),
-}
-_SHARED_ONLY = ("n", "logprobs", "json_schema")
-"""What Ray Data LLM's stage returns or carries no part of."""
 
 
 class RowRefusedError(Exception):
@@ -90,19 +57,13 @@ def engine_sampling(values: Mapping[str, SamplingValue], prompt_tokens: int, win
     return arguments
 
 
-def needs_shared(values: Mapping[str, SamplingValue]) -> bool:
-    """Whether rows with these values can be answered in shared mode alone."""
-    return values.get("n", 1) != 1 or "logprobs" in values or "json_schema" in values
-
-
 def refuse_shared_only(arguments: Mapping[str, Any]) -> None:
     """UNSUPPORTED_PARAMETER for what dedicated mode cannot give; RowRefusedError."""
-    if needs_shared(arguments):
-        name = next(name for name in _SHARED_ONLY if name in arguments and (name != "n" or arguments["n"] != 1))
+    if names := shared_only(arguments):
         raise RowRefusedError(
             RowCode.UNSUPPORTED_PARAMETER,
-            f"sampling.{name} of a row is not supported in dedicated mode: set it for the whole job, or submit the job "
-            "in shared mode",
+            f"sampling.{names[0]} of a row is not supported in dedicated mode: set it for the whole job, or submit the "
+            "job in shared mode",
         )
 
 
@@ -136,24 +97,22 @@ def _answer_tokens(wanted: int | None, prompt_tokens: int, window: int) -> int:
 def _check_amount(arguments: Mapping[str, Any]) -> None:
     """Bounds that several values have together."""
     answers, tokens = arguments.get("n", 1), arguments["max_tokens"]
-    if answers > 1 and arguments["temperature"] < _LEAST_TEMPERATURE:
+    if answers > 1 and arguments["temperature"] < GREEDY_BELOW:
         raise _outside("n", "1 where temperature is 0, since greedy answers are all equal", answers)
-    if answers > 1 and arguments.get("seed", 0) > _LARGEST_SEED - answers:
+    if answers > 1 and arguments.get("seed", 0) > RANGES["seed"].high - answers:
         raise _outside("seed", "2^63-1-n or less, since each answer takes the next one", arguments["seed"])
-    if answers > 1 and answers * tokens > _MOST_TOKENS:
-        raise _outside("max_tokens", f"{_MOST_TOKENS // answers} or less with n of {answers}", tokens)
+    if answers > 1 and answers * tokens > MAX_ROW_TOKENS:
+        raise _outside("max_tokens", f"{MAX_ROW_TOKENS // answers} or less with n of {answers}", tokens)
     if "logprobs" in arguments:
         each = answers * (1 + arguments["logprobs"])
-        if each * tokens > _MOST_NUMBERS:
-            limit = f"{_MOST_NUMBERS // each} or less with n of {answers} and logprobs of {arguments['logprobs']}"
+        if each * tokens > MAX_ROW_LOGPROBS:
+            limit = f"{MAX_ROW_LOGPROBS // each} or less with n of {answers} and logprobs of {arguments['logprobs']}"
             raise _outside("max_tokens", limit, tokens)
 
 
 def _checked(name: str, value: object) -> Any:
-    if name in _FRACTIONS:
-        return _fraction(name, value)
-    if name in _INTEGERS:
-        return _whole(name, value)
+    if name in RANGES:
+        return _number(name, value)
     if name == "stop":
         return _texts(name, value)
     if name == "ignore_eos":
@@ -167,23 +126,13 @@ def _checked(name: str, value: object) -> Any:
     raise RowRefusedError(RowCode.UNSUPPORTED_PARAMETER, f"sampling field {name!r} is not supported")
 
 
-def _fraction(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _outside(name, "a number", value)
-    least, most = _FRACTIONS[name]
-    # Not a number is in no range.
-    if not least <= value <= most or (value == least and name in _OPEN):
-        raise _outside(name, f"{'above' if name in _OPEN else 'from'} {least:g} to {most:g}", value)
-    return float(value)
-
-
-def _whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _outside(name, "a whole number", value)
-    least, most = _INTEGERS[name]
-    if not least <= value <= most or (name == "top_k" and value == 0):
-        raise _outside(name, "1 or more, or -1" if name == "top_k" else f"from {least} to {most}", value)
-    return value
+def _number(name: str, value: object) -> int | float:
+    allowed = RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, int if allowed.whole else int | float):
+        raise _outside(name, "a whole number" if allowed.whole else "a number", value)
+    if value not in allowed:
+        raise _outside(name, str(allowed), value)
+    return value if allowed.whole else float(value)
 
 
 def _texts(name: str, value: object) -> list[str]:

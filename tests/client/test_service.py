@@ -7,8 +7,8 @@ import pytest
 
 from tests.client.service import Service
 from tidemill.client import Client, RowsRefusedError, state_name, vectors
-from tidemill.client.parameters import RANGES
 from tidemill.errors import Reason, TidemillError
+from tidemill.sampling_limits import RANGES
 from tidemill.v1 import row_pb2
 
 

@@ -8,11 +8,11 @@ import pytest
 from services.inference.sampling import (
     RowRefusedError,
     engine_sampling,
-    needs_shared,
     refuse_shared_only,
     uniform_sampling,
 )
 from tidemill.errors import RowCode
+from tidemill.sampling_limits import shared_only
 
 
 def test_absent_values_take_the_public_defaults() -> None:
@@ -97,7 +97,7 @@ def test_what_one_row_may_return_is_bounded() -> None:
 
 @pytest.mark.parametrize("values", [{"n": 2}, {"logprobs": 0}, {"json_schema": "{}"}])
 def test_dedicated_mode_refuses_by_name_what_it_cannot_give(values: dict[str, Any]) -> None:
-    assert needs_shared(values)
+    assert shared_only(values)
     with pytest.raises(RowRefusedError, match=f"sampling.{next(iter(values))} .*shared mode") as refused:
         refuse_shared_only(engine_sampling(values, 1, 100))
     assert refused.value.code is RowCode.UNSUPPORTED_PARAMETER
@@ -105,7 +105,7 @@ def test_dedicated_mode_refuses_by_name_what_it_cannot_give(values: dict[str, An
 
 def test_dedicated_mode_takes_the_rest() -> None:
     values: dict[str, Any] = {"n": 1, "min_tokens": 2, "ignore_eos": True, "max_tokens": 3}
-    assert not needs_shared(values)
+    assert not shared_only(values)
     arguments = engine_sampling(values, 1, 100)
     refuse_shared_only(arguments)
     uniform = uniform_sampling(arguments)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from tidemill.client.parameters import FieldError, Range, check_text, show, whole_number
+from tidemill.client.parameters import FieldError, check_text, show, whole_number
 from tidemill.errors import Reason
+from tidemill.sampling_limits import DIMENSIONS
 from tidemill.v1 import row_pb2
 
 ROLES = ("system", "user", "assistant")
-DIMENSIONS = Range(True, 1, 65_536)
 
 
 def set_prompt(row: row_pb2.Row, value: object, key: str) -> None:

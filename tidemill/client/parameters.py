@@ -3,15 +3,14 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from tidemill.errors import Reason
 from tidemill.json_schema import schema_problem
+from tidemill.sampling_limits import MAX_STOP_BYTES, MAX_STOP_STRINGS, RANGES, Range
 from tidemill.v1 import row_pb2
 
-MAX_STOPS = 16
-MAX_STOP_BYTES = 256
+PARAMETERS = frozenset({*RANGES, "ignore_eos", "json_schema", "stop"})
 
 
 class FieldError(ValueError):
@@ -27,44 +26,6 @@ class FieldError(ValueError):
         self.key = key
         self.problem = problem
         self.reason = reason
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers that a parameter takes: whole ones only or any, from `low` to `high`, `low` itself maybe left out."""
-
-    whole: bool
-    low: float
-    high: int | float
-    above_low: bool = False
-    also: int | None = None
-    """One more value that is allowed, for its special meaning."""
-
-    def __contains__(self, value: int | float) -> bool:
-        if value == self.also:
-            return True
-        return (value > self.low if self.above_low else value >= self.low) and value <= self.high
-
-    def __str__(self) -> str:
-        text = f"{'above' if self.above_low else 'at least'} {self.low:g} and at most {self.high}"
-        return f"{text}, or {self.also}" if self.also is not None else text
-
-
-RANGES: dict[str, Range] = {
-    "temperature": Range(False, 0, 2),
-    "top_p": Range(False, 0, 1, above_low=True),
-    "top_k": Range(True, 1, 2**31 - 1, also=-1),
-    "min_p": Range(False, 0, 1),
-    "max_tokens": Range(True, 1, 2**31 - 1),
-    "seed": Range(True, 0, 2**63 - 1),
-    "frequency_penalty": Range(False, -2, 2),
-    "presence_penalty": Range(False, -2, 2),
-    "repetition_penalty": Range(False, 0, 2, above_low=True),
-    "n": Range(True, 1, 16),
-    "logprobs": Range(True, 0, 20),
-    "min_tokens": Range(True, 0, 2**31 - 1),
-}
-PARAMETERS = frozenset({*RANGES, "ignore_eos", "json_schema", "stop"})
 
 
 def build_sampling(values: Mapping[str, object], prefix: str = "") -> row_pb2.SamplingParams:
@@ -99,7 +60,6 @@ def _number(value: object, allowed: Range, key: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, kinds):
         noun = "a whole number" if allowed.whole else "a number"
         raise FieldError(key, f"must be {noun} {allowed}, not {show(value)}")
-    # Comparisons with NaN are false, so it is out of every range.
     if (isinstance(value, float) and not math.isfinite(value)) or value not in allowed:
         raise FieldError(key, f"is {show(value)}; it must be {allowed}")
     return value
@@ -132,8 +92,8 @@ def _stops(value: object, key: str) -> list[str]:
     if not isinstance(stops, list):
         raise FieldError(key, f"must be a string or a list of strings, not {show(value)}")
     items = cast("list[Any]", stops)
-    if len(items) > MAX_STOPS:
-        raise FieldError(key, f"has {len(items)} strings; at most {MAX_STOPS} are allowed")
+    if len(items) > MAX_STOP_STRINGS:
+        raise FieldError(key, f"has {len(items)} strings; at most {MAX_STOP_STRINGS} are allowed")
     return [_stop(item, key) for item in items]
 
 
