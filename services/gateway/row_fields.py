@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services.gateway.limits import MAX_CUSTOM_ID_BYTES, SHOWN_CUSTOM_ID_BYTES
+from services.gateway.row_texts import POOLED_TEXTS
 from services.gateway.sampling_fields import check_sampling
 from services.gateway.sampling_together import Effective, check_together
 from services.gateway.tasks import GENERATION, task_words
@@ -14,8 +15,6 @@ from tidemill.sampling_limits import DIMENSIONS, shared_only
 from tidemill.v1 import model_service_pb2, row_pb2
 
 _ROLES = ("system", "user", "assistant")
-# Kinds of rows beside prompts and chats, and their texts.
-_TEXTS = {"embedding": ("text",), "classification": ("text",), "score": ("query", "document")}
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def _sampling_finding(item: FieldViolation) -> _Finding:
 
 
 def _check_pooled(row: row_pb2.Row, kind: str) -> Iterator[_Finding]:
-    for name in _TEXTS[kind]:
+    for name in POOLED_TEXTS[kind]:
         if not getattr(getattr(row, kind), name):
             problem = f"the {name} is empty; give it at least one character"
             yield _Finding(RowCode.INPUT_MISSING, f"{kind}.{name}", problem)

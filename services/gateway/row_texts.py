@@ -1,6 +1,15 @@
 """The texts that the model reads of a row, whatever its kind."""
 
+from collections.abc import Mapping
+
 from tidemill.v1 import row_pb2
+
+POOLED_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "embedding": ("text",),
+    "classification": ("text",),
+    "score": ("query", "document"),
+}
+"""Kinds of rows beside prompts and chats, and the fields that hold their texts."""
 
 
 def is_generation(row: row_pb2.Row) -> bool:
@@ -15,9 +24,6 @@ def row_texts(row: row_pb2.Row) -> list[str]:
             return [row.prompt]
         case "chat":
             return [message.content for message in row.chat.messages]
-        case "score":
-            return [row.score.query, row.score.document]
-        case "classification":
-            return [row.classification.text]
-        case _:
-            return [row.embedding.text]
+        case kind:
+            asked = getattr(row, str(kind))
+            return [getattr(asked, name) for name in POOLED_TEXTS[str(kind)]]
