@@ -8,10 +8,10 @@ with Client() as client:
         print(result.custom_id, result.text)
 """
 
-from tidemill.client.append import RowsRefusedError
 from tidemill.client.client import Client
 from tidemill.client.job import JobHandle, is_terminal, state_name
 from tidemill.client.rows import RowLike
+from tidemill.client.upload import RowsRefusedError
 from tidemill.client.vectors import vector, vectors
 from tidemill.errors import Reason, TidemillError
 

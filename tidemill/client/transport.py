@@ -133,13 +133,17 @@ class Backoff:
         """Note progress."""
         self._pause, self._since = _FIRST_PAUSE, time.monotonic()
 
-    def pause(self, error: TidemillError) -> None:
-        """Wait before the next attempt; raises `error` when it will not pass or the patience is over."""
+    def delay(self, error: TidemillError) -> float:
+        """Seconds to wait before the next attempt; raises `error` when it will not pass or the patience is over."""
         seconds = max(self._pause * random.uniform(0.8, 1.2), error.retry_after or 0)  # noqa: S311 - jitter
         if error.reason not in _RETRIED or time.monotonic() + seconds - self._since > self.patience:
             raise error
-        time.sleep(seconds)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        return seconds
+
+    def pause(self, error: TidemillError) -> None:
+        """Wait for the `delay`."""
+        time.sleep(self.delay(error))
 
 
 def _short(text: str) -> str:
