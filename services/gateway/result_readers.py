@@ -2,7 +2,6 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from services.gateway.convert import public_result
 from services.gateway.scheduler import Scheduler
 from tidemill import rowset
+from tidemill.chunk_index import ChunkIndex
 from tidemill.internal.v1 import records_pb2
 from tidemill.segments import read_batches, result_rows
 from tidemill.store import ObjectStore
@@ -72,17 +72,17 @@ class CompletionReader(ResultReader):
 
 @dataclass
 class _Chunk:
-    """The parts of one chunk and the rows that they hold."""
+    """The parts of one chunk and the rows that they hold, as sets within the chunk."""
 
     start: int
-    rows: int = 0
+    rows: int
     done: int = 0
     output_tokens: int = 0
     parts: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
 
     def add(self, part: records_pb2.PartRef) -> None:
-        bitmap = rowset.from_bytes(part.row_bitmap)
-        self.rows = max(self.rows, part.chunk_rows)
+        # The part may be of a half of this chunk.
+        bitmap = rowset.from_bytes(part.row_bitmap) << (part.chunk_start - self.start)
         self.done |= bitmap
         self.output_tokens += part.tally.output_tokens
         self.parts.append((part.key, bitmap))
@@ -100,15 +100,13 @@ class InputReader(ResultReader):
 
     def __init__(self, scheduler: Scheduler, store: ObjectStore, job: str, position: int) -> None:
         super().__init__(scheduler, store, job, position)
-        self._chunks: dict[int, _Chunk] = {}
-        self._starts: list[int] = []
+        self._chunks = ChunkIndex(_Chunk)
         self._row_bytes = _WINDOW_BYTES // _FIRST_ROWS
 
     async def read(self) -> AsyncIterator[Results]:
         async for part in self._fresh_parts():
-            self._chunks.setdefault(part.chunk_start, _Chunk(part.chunk_start)).add(part)
-        self._starts = sorted(self._chunks)
-        while (chunk := self._chunk_at_position()) and (run := self._run(chunk)):
+            self._chunks.of(part.chunk_start, part.chunk_rows).add(part)
+        while (chunk := self._chunks.at(self.position)) and (run := self._run(chunk)):
             rows = await asyncio.to_thread(self._load, chunk, self.position, run)
             self.position += len(rows)
             self._row_bytes = sum(row.ByteSize() for row in rows) // len(rows)
@@ -116,13 +114,6 @@ class InputReader(ResultReader):
 
     def _run(self, chunk: _Chunk) -> int:
         return chunk.run_from(self.position - chunk.start, self._row_bytes)
-
-    def _chunk_at_position(self) -> _Chunk | None:
-        found = bisect_right(self._starts, self.position)
-        if not found:
-            return None
-        chunk = self._chunks[self._starts[found - 1]]
-        return chunk if self.position < chunk.start + chunk.rows else None
 
     def _load(self, chunk: _Chunk, start: int, count: int) -> Results:
         window = rowset.full(count) << (start - chunk.start)

@@ -1,11 +1,12 @@
 """Proof that the results of a job are whole: each row exactly once, unchanged, and the answer to its own request."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NoReturn
 
 from tidemill import digests, segments
+from tidemill.chunk_index import ChunkIndex
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
 from tidemill.store import ObjectStore
@@ -30,19 +31,19 @@ _KEPT = [
 
 @dataclass(frozen=True)
 class ChunkParts:
-    """The parts of one chunk."""
+    """The parts of one chunk, and of the chunks that it was halved into."""
 
     start: int
     rows: int
-    parts: tuple[records_pb2.PartRef, ...]
+    parts: list[records_pb2.PartRef] = field(default_factory=list[records_pb2.PartRef])
 
 
-def chunks_of(parts: Sequence[records_pb2.PartRef]) -> list[ChunkParts]:
-    """The parts by chunk, in row order."""
-    grouped: dict[tuple[int, int], list[records_pb2.PartRef]] = {}
+def chunks_of(parts: Iterable[records_pb2.PartRef]) -> list[ChunkParts]:
+    """The parts, which come in commit order, by chunk in row order."""
+    chunks = ChunkIndex(ChunkParts)
     for part in parts:
-        grouped.setdefault((part.chunk_start, part.chunk_rows), []).append(part)
-    return [ChunkParts(start, rows, tuple(grouped[start, rows])) for start, rows in sorted(grouped)]
+        chunks.of(part.chunk_start, part.chunk_rows).parts.append(part)
+    return list(chunks)
 
 
 def proved_tables(

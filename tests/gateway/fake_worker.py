@@ -88,6 +88,12 @@ class FakeWorker:
         results = [_result(lease, inputs[index], failed, text) for index in rows]
         await self._commit(lease, (lease.chunk_start, lease.chunk_rows), part, results)
 
+    async def die(self, lease: pb.Lease) -> None:
+        """Give a chunk back whose engine died under it."""
+        key = pb.LeaseKey(job=lease.spec.name, fence=lease.fence)
+        request = pb.ReleaseLeaseRequest(lease=key, failed=True, engine_died=True, message="the engine died")
+        await self._stub.ReleaseLease(request, timeout=CALL_SECONDS)
+
     async def _commit(self, lease: pb.Lease, chunk: tuple[int, int], part: int, results: Sequence[ResultRow]) -> None:
         start, rows = chunk
         key = f"{parse_job(lease.spec.name).prefix}/output/{start:012d}-{lease.fence}-{part:05d}.parquet"
@@ -175,7 +181,8 @@ class FakeWorker:
                 await self.finish(lease)
 
     async def _answer_chunk(self, lease: pb.Lease) -> None:
-        rows = range(lease.chunk_start, lease.chunk_start + lease.chunk_rows)
+        missing = rowset.full(lease.chunk_rows) & ~rowset.from_bytes(lease.done_bitmap)
+        rows = [lease.chunk_start + offset for offset in rowset.indices(missing)]
         inputs = self._inputs(lease)
         failing = {index for index in rows if inputs[index].custom_id.startswith("fail-")}
         for part, indices in enumerate([sorted(set(rows) - failing), sorted(failing)]):

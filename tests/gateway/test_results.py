@@ -74,6 +74,22 @@ async def test_both_orders_are_complete_and_resumable_at_every_offset(
             await client.results(job.name, order=kind, start_offset=171)
 
 
+async def test_results_of_a_chunk_that_was_halved_are_all_there_in_row_order(
+    client: GatewayClient, worker: FakeWorker
+) -> None:
+    job = await submitted(client, worker, 40)
+    (lease,) = await leased(worker)
+    await worker.commit(lease, [3, 30])
+    await worker.die(lease)
+    (alone,) = await worker.chunks(job.name) or await worker.chunks(job.name)
+    await worker.commit(alone, [4, 39])
+    await worker.die(alone)
+    await worker.end(job.name)
+    frames = await client.results(job.name)
+    assert [row.row_index for row in rows_of(frames)] == list(range(40))
+    assert frames[-1].end
+
+
 async def test_a_result_carries_everything(client: GatewayClient, worker: FakeWorker) -> None:
     job = await submitted(client, worker, 2)
     (lease,) = await leased(worker)

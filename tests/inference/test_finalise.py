@@ -50,19 +50,20 @@ class Bench:
         for start in range(0, ROWS, CHUNK):
             inside = [index for index in indices if start <= index < start + CHUNK]
             if inside:
-                writer = self._writer(self.lease(fence=fence), start)
-                await writer.commit([self._table(inside, start)], "d" * 64, "vllm 0 (cpu)")
+                await self.commit(inside, start, min(CHUNK, ROWS - start), fence)
+
+    async def commit(self, indices: list[int], start: int, rows: int, fence: int) -> None:
+        """Commit answers of these rows of the chunk `[start, start + rows)`."""
+        link: Any = self.scheduler
+        held = self.lease(fence=fence)
+        writer = PartWriter(held, StoreLink(self.store), link, chunk_start=start, chunk_rows=rows, done=0)
+        await writer.commit([self._table(indices, start)], "d" * 64, "vllm 0 (cpu)")
 
     def _table(self, indices: list[int], start: int) -> Any:
         origin = Origin(1, start, "d" * 64, "vllm 0 (cpu)", RECORD)
         answers = [Outcome(index, Answer(f"answer {index}", "stop", 5, 2, 0, None, None, None)) for index in indices]
         table = segments.result_table([result_row(self.rows[item.row_index], item, origin) for item in answers])
         return table.drop_columns(self.unknown_columns)
-
-    def _writer(self, held: HeldLease, start: int) -> PartWriter:
-        rows = min(CHUNK, ROWS - start)
-        link: Any = self.scheduler
-        return PartWriter(held, StoreLink(self.store), link, chunk_start=start, chunk_rows=rows, done=0)
 
     def lease(self, fence: int = 9, outcome: Any = job_pb2.JOB_STATE_SUCCEEDED, **fields: Any) -> HeldLease:
         spec = records_pb2.JobSpec(name=JOB, tenant="acme", model="m")
@@ -124,6 +125,17 @@ async def test_parts_of_an_earlier_version_count_beside_new_ones(bench: Bench) -
     await bench.answer(*range(0, ROWS, 2), fence=4)
     document = await bench.close(bench.lease())
     assert [(item["record"], item["rows"]) for item in document["engines"]] == [("", 13), (RECORD.name, 12)]
+
+
+async def test_a_chunk_that_was_halved_after_its_first_part_is_whole(bench: Bench) -> None:
+    for fence, (start, rows, indices) in enumerate(
+        [(0, 10, [1, 8]), (10, 15, [12, 24]), (10, 8, [10, 11, *range(13, 18)]), (18, 7, [*range(18, 24)])], start=3
+    ):
+        await bench.commit(indices, start, rows, fence)
+    for start, indices in ((0, [0, 2, 3, 4]), (5, [5, 6, 7, 9])):
+        await bench.commit(indices, start, 5, start + 20)
+    document = await bench.close(bench.lease())
+    assert (document["state"], document["counts"]["succeeded"]) == ("SUCCEEDED", ROWS)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from services.scheduler.core.times import SECOND
 from tests.scheduler import builders, recount
 from tests.scheduler.desk import DIED, FAILED, RELEASED, Desk
 from tidemill import rowset
+from tidemill.chunk_index import ChunkIndex
 from tidemill.internal.v1 import ledger_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.v1 import job_pb2
@@ -29,8 +30,12 @@ def missing_rows(desk: Desk, lease: pb.Lease) -> set[int]:
     return {chunk.start + offset for offset in rowset.indices(rowset.full(chunk.rows) & ~chunk.done)}
 
 
-def work_off(desk: Desk, poison: set[int], death: Requeue = DEATH) -> int:
-    """A worker with one engine runs the job; rows of `poison` kill whatever runs them. Returns the deaths."""
+def work_off(desk: Desk, poison: set[int], death: Requeue = DEATH, kept: int = 0) -> int:
+    """A worker with one engine runs the job; rows of `poison` kill whatever runs them. Returns the deaths.
+
+    Args:
+        kept: rows that have their result before the engine dies, at most.
+    """
     deaths = 0
     while True:
         desk.now += MAX_BACKOFF_SECONDS
@@ -43,6 +48,8 @@ def work_off(desk: Desk, poison: set[int], death: Requeue = DEATH) -> int:
         condemned = {lease.chunk_start + offset for offset in rowset.indices(rowset.from_bytes(lease.condemned_bitmap))}
         if (missing_rows(desk, lease) - condemned) & poison:
             deaths += 1
+            if early := sorted(missing_rows(desk, lease) - poison)[:kept]:
+                desk.commit(builders.part(lease, {row - lease.chunk_start for row in early}, number=8))
             desk.release(lease, death)
         else:
             rows = {row - lease.chunk_start for row in missing_rows(desk, lease)}
@@ -59,6 +66,21 @@ def test_poison_rows_are_found_and_the_rest_succeeds(poison: set[int]) -> None:
     assert deaths <= len(poison) * (1 + ceil(log2(16)) + 2)
     assert desk.job().condemned_rows == len(poison)
     assert recount.summary(desk.replayed()) | {"time_ns": 0} == recount.summary(desk.state) | {"time_ns": 0}
+
+
+@given(poison=st.sets(st.integers(0, 39), min_size=1, max_size=3), kept=st.integers(1, 8))
+def test_parts_from_before_a_chunk_was_halved_stand_beside_those_of_its_halves(poison: set[int], kept: int) -> None:
+    desk = Desk(Limits(chunk_rows=16))
+    desk.queue(rows=[40])
+    work_off(desk, poison, kept=kept)
+    spans = ChunkIndex(lambda start, rows: (range(start, start + rows), list[int]()))
+    for part in desk.state.parts[JOB]:
+        span, found = spans.of(part.chunk_start, part.chunk_rows)
+        rows = [part.chunk_start + offset for offset in rowset.indices(part.rows)]
+        assert set(rows) <= set(span), "a part of a half lies within the chunk that was halved"
+        found.extend(rows)
+    assert [row for span, _ in spans for row in span] == list(range(40)), "chunks follow each other"
+    assert all(sorted(found) == list(span) for span, found in spans), "each row of a chunk has one result"
 
 
 def test_a_row_that_kills_whole_workers_ends_as_an_error_row_too() -> None:
