@@ -9,17 +9,15 @@ the time is subtracted that the engine itself reports for the row: in its queue,
 import argparse
 import contextlib
 import json
-import tempfile
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 from benchmarks.decisions import percentile
-from benchmarks.statistics import figure
+from benchmarks.figures import figure
+from benchmarks.shapes import model_folder
 from benchmarks.throughput_rows import Work
 from benchmarks.throughput_sides import open_service
 from tidemill.client import Client
-from tidemill.tiny_model import make_tiny
 
 WORK = Work(rows=1, output_tokens=16)
 
@@ -39,9 +37,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30, help="counted jobs (default 30)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tidemill-model-") as folder, contextlib.ExitStack() as stack:
-        model = Path(folder) / "tiny"
-        make_tiny(model)
+    with model_folder("tiny") as model, contextlib.ExitStack() as stack:
         client = open_service(model, stack)
         for run in range(3):
             one_row(client, model.name, run)

@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import pinned
+from benchmarks.figures import Figure, figure
 from benchmarks.long_ledger import Built, Size, build
-from benchmarks.statistics import Figure, figure
 
 MEGABYTE = 1_000_000
 TARGETS = {"start_s": 5.0, "rss_mb": 500.0}

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.matrix_model import fit_steps, simulated_rate
-from benchmarks.throughput import model_folder
+from benchmarks.shapes import model_folder
 from benchmarks.throughput_rows import Work
 from benchmarks.throughput_sides import Tidemill, open_service
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import pinned
-from benchmarks.statistics import Figure, figure
+from benchmarks.figures import Figure, figure
 
 FOLDER = pinned.ROOT / ".venv-peers"
 SIDES = pinned.ROOT / "benchmarks" / "peer_sides"

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.statistics import Figure, figure
+from benchmarks.figures import Figure, figure
 from services.inference.actor import EngineActor
 from services.inference.engine_config import Answer, Call, EngineConfig, EngineRow, RowOrder
 from tidemill.encoding import Request

@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks import disk, pinned
 from benchmarks.cycles import Cycles
 from benchmarks.decisions import decision_ms, percentile
+from benchmarks.figures import Figure, figure
 from benchmarks.peers import PEERS, MissingPeerError, Peer, drain
-from benchmarks.statistics import Figure, figure
 
 LEDGERS = ("sqlite", "redis")
 CHUNK_ROWS = 8

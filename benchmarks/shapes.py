@@ -4,7 +4,10 @@ python -m benchmarks.shapes qwen2.5-0.5b FOLDER
 """
 
 import argparse
+import contextlib
 import json
+import tempfile
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,21 @@ SHAPES = {
     "qwen2.5-0.5b": Shape(896, 4864, 24, 14, 2, 151_936, tied=True),
     "qwen2.5-7b": Shape(3584, 18_944, 28, 28, 4, 152_064, tied=False),
 }
+
+
+@contextlib.contextmanager
+def model_folder(model: str) -> Generator[Path]:
+    """The folder of a named model, made for the time being, or the one that `model` is."""
+    if model != "tiny" and model not in SHAPES:
+        yield Path(model)
+        return
+    with tempfile.TemporaryDirectory(prefix="tidemill-model-") as name:
+        folder = Path(name) / model
+        if model == "tiny":
+            make_tiny(folder)
+        else:
+            make_shape(model, folder)
+        yield folder
 
 
 def make_shape(name: str, folder: Path) -> None:

