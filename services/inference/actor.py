@@ -10,6 +10,7 @@ from services.inference import orphans
 from services.inference.admission import Admission
 from services.inference.completion import completion_answer
 from services.inference.engine_config import (
+    STRUCTURED_OUTPUTS,
     Answer,
     Call,
     EngineConfig,
@@ -83,9 +84,7 @@ class EngineActor:
         arguments = AsyncEngineArgs(
             **engine_arguments(self._config),
             disable_log_stats=False,
-            # vLLM would take another backend for schemas that this one refuses, and then for all others. Free
-            # whitespace between fields has no end with models that like it.
-            structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
+            structured_outputs_config=StructuredOutputsConfig(**STRUCTURED_OUTPUTS),
         )
         self._engine = AsyncLLM.from_engine_args(arguments, stat_loggers=[self._step_counter()])
         self._tokenizer = self._engine.get_tokenizer()

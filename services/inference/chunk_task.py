@@ -77,7 +77,7 @@ class ChunkTask:
             TidemillError: the input cannot be read, or the scheduler refuses the results.
         """
         start, writer = time.monotonic(), self._writer()
-        await self.store.call(lambda: verify_segments(self.store.store, self.held.lease), self.held.void)
+        await self.store.call(lambda: verify_segments(self.store.checked, self.held.lease), self.held.void)
         # First, and without an engine: these rows are what engines die of.
         table = await self.store.call(lambda: condemned_table(self.store.store, self.held.lease), self.held.void)
         if table is not None:

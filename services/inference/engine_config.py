@@ -10,6 +10,7 @@ from tidemill.errors import RowCode
 from tidemill.outputs import Alternative, ClassScore, Output, TokenLogprob
 
 __all__ = [
+    "STRUCTURED_OUTPUTS",
     "Answer",
     "Call",
     "Device",
@@ -24,6 +25,11 @@ __all__ = [
 
 Device = Literal["cpu", "gpu"]
 RowOrder = Literal["prefix", "arrival"]
+
+# vLLM would take another backend for schemas that this one refuses, and then for all others. Free whitespace between
+# fields has no end with models that like it.
+STRUCTURED_OUTPUTS: Mapping[str, Any] = {"backend": "xgrammar", "disable_any_whitespace": True}
+"""How answers are kept to a schema: arguments of vLLM's `StructuredOutputsConfig`."""
 
 
 @dataclass(frozen=True)

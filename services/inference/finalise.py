@@ -108,7 +108,7 @@ class FinaliseTask:
         rows: list[segments.ResultRow] = []
         for segment in segment_list:
             if segment.start < end and start < segment.start + segment.count:
-                self.store.store.verify(segment.key, segment.sha256)
+                self.store.checked.verify(segment.key, segment.sha256)
                 positions = range(max(0, start - segment.start), min(end - segment.start, segment.count))
                 inside = segments.read_rows(self.store.store, segment.key, positions)
                 rows += [error_row(row, status, reason, message, origin) for row in segments.input_rows(inside)]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from services.inference.engine_config import Device, EngineConfig, engine_arguments
+from services.inference.engine_config import STRUCTURED_OUTPUTS, Device, EngineConfig, engine_arguments
 from services.inference.models import ModelFiles, engine_build
+from services.inference.tasks import GENERATE
 from tidemill import engine_record
 from tidemill.store import ObjectStore
 from tidemill.v1 import job_pb2
@@ -92,7 +93,7 @@ def record_of(identity: Identity, files: ModelFiles, mode: Mode) -> engine_recor
         tokenizer_digest=files.tokenizer_sha256,
         config_digest=_small_files_digest(files.folder),
         template_digest=files.template_digest,
-        arguments=identity.arguments,
+        arguments=_arguments(identity, files, mode),
         environment=identity.environment,
         device=identity.device,
         device_name=identity.device_name,
@@ -113,6 +114,13 @@ def publish(store: ObjectStore, identity: Identity, files: ModelFiles, mode: Mod
         engine_record.put(store, record),
         job_pb2.EQUAL_ANSWERS_PROMISED if promised else job_pb2.EQUAL_ANSWERS_NOT_PROMISED,
     )
+
+
+def _arguments(identity: Identity, files: ModelFiles, mode: Mode) -> Mapping[str, Any]:
+    # Ray Data's stage gets no rows with a schema, and a model that pools writes no text.
+    if mode == "dedicated" or files.tasks != GENERATE:
+        return identity.arguments
+    return {**identity.arguments, "structured_outputs_config": STRUCTURED_OUTPUTS}
 
 
 def _promises(identity: Identity) -> bool:

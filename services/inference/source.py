@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from services.inference import slices
+from services.inference.checked import CheckedFiles
 from tidemill import rowset, segments
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
@@ -95,14 +96,14 @@ def read_rows(store: ObjectStore, piece: Piece) -> Any:
     return segments.read_rows(store, piece.key, [row - piece.start for row in piece.rows])
 
 
-def verify_segments(store: ObjectStore, lease: scheduler_service_pb2.Lease) -> None:
-    """Check the digest of each segment of a lease, once: tasks read their own row groups alone.
+def verify_segments(files: CheckedFiles, lease: scheduler_service_pb2.Lease) -> None:
+    """Check the digest of each segment of a lease: tasks read their own row groups alone.
 
     Raises:
         TidemillError: DATA_CORRUPT or STORE_FAILED.
     """
     for segment in lease.segments:
-        store.verify(segment.key, segment.sha256)
+        files.verify(segment.key, segment.sha256)
 
 
 def read_slice(store_uri: str, wanted: Slice) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from services.inference import metrics
+from services.inference.checked import CheckedFiles
 from services.inference.link import LeaseVoidError
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
@@ -25,10 +26,15 @@ class StoreLink:
     """Work at the store, repeated until it succeeds. All methods belong to one event loop.
 
     The store is away while some work waits for it, or after `lost` until it could be written to.
+
+    Attributes:
+        store: the store itself.
+        checked: the same, for files whose digest is to be checked.
     """
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
+        self.checked = CheckedFiles(store)
         self._waiting = 0
         self._lost = False
         self._probing: asyncio.Task[None] | None = None

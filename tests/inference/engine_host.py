@@ -17,7 +17,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from services.inference.actor import EngineActor
-from services.inference.engine_config import Call, EngineConfig, EngineRow, Outcome, engine_arguments
+from services.inference.engine_config import (
+    STRUCTURED_OUTPUTS,
+    Call,
+    EngineConfig,
+    EngineRow,
+    Outcome,
+    engine_arguments,
+)
 from tidemill.encoding import Request, SamplingValue
 
 _SHORT: dict[str, SamplingValue] = {"max_tokens": 1}
@@ -89,7 +96,7 @@ def bare(work: Work) -> list[Any]:
 
     if not work.bare:
         return []
-    config = StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True)
+    config = StructuredOutputsConfig(**STRUCTURED_OUTPUTS)
     llm: Any = LLM(**engine_arguments(work.config), structured_outputs_config=config, disable_log_stats=True)
     found: list[Any] = []
     for one in work.bare:

