@@ -39,6 +39,13 @@ class ChunkIndex(Generic[T]):
         end, item = self._items[self._starts[place - 1]]
         return item if row < end else None
 
+    def drop_below(self, row: int) -> None:
+        """Forget the chunks that end at or below a row."""
+        ended = [start for start in self._starts if self._items[start][0] <= row]
+        del self._starts[: len(ended)]
+        for start in ended:
+            del self._items[start]
+
     def __iter__(self) -> Iterator[T]:
         """The items by row."""
         return (self._items[start][1] for start in self._starts)

@@ -5,6 +5,7 @@ answer; keywords that are not listed here are annotations and pass. Everything t
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn, cast
@@ -18,6 +19,8 @@ MAX_SCHEMA_BYTES = 64 << 10
 MAX_SCHEMA_DEPTH = 32
 MAX_SCHEMAS = 2000
 MAX_ENUM_VALUES = 5000
+MAX_NAME = 1024
+"""Characters of a key: paths to schemas are made of them, one for each schema below."""
 MAX_COUNT = 100_000
 """Of characters, items or properties."""
 MAX_PATTERN_COST = 1000
@@ -75,8 +78,10 @@ def _parse(text: str) -> Any:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        names = [key for key, _ in pairs]
-        _fault("", f"key {next(key for key in names if names.count(key) > 1)[:64]!r} stands twice in one object")
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        _fault("", f"key {twice[:64]!r} stands twice in one object")
+    if any(len(key) > MAX_NAME for key in value):
+        _fault("", f"a key has more than {MAX_NAME} characters; shorten it")
     return value
 
 

@@ -21,6 +21,7 @@ from prometheus_client import Counter, Histogram
 
 from tidemill import ops, telemetry
 from tidemill.errors import Reason, TidemillError
+from tidemill.malformed import checked, tolerant
 from tidemill.status import STATUS_OF, abort
 
 log = telemetry.logger(__name__)
@@ -180,7 +181,7 @@ class _Edge(cast("Any", grpc.aio).ServerInterceptor):
         factory = _FACTORIES[handler.request_streaming, handler.response_streaming]
         return factory(
             wrap(method, behavior, self._traces),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=tolerant(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
@@ -200,7 +201,7 @@ def _wrap_unary(method: str, behavior: Any, traces: bool) -> Any:
         span = _enter(method, context, traces)
         started = time.monotonic()
         try:
-            response = await behavior(request, context)
+            response = await behavior(checked(request), context)
         except BaseException as exc:
             await _fail(method, span, context, exc)
             raise
@@ -215,7 +216,7 @@ def _wrap_stream(method: str, behavior: Any, traces: bool) -> Any:
     async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
         span = _enter(method, context, traces)
         try:
-            async with aclosing(behavior(request, context)) as responses:
+            async with aclosing(behavior(checked(request), context)) as responses:
                 async for response in responses:
                     yield response
         except BaseException as exc:

@@ -9,6 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status as rpc_status_codec
 
 from tidemill.errors import DOMAIN, FieldViolation, Reason, TidemillError
+from tidemill.status_size import fitting
 
 Code = grpc.StatusCode
 
@@ -43,6 +44,7 @@ STATUS_OF: dict[Reason, grpc.StatusCode] = {
     Reason.QUOTA_EXCEEDED: Code.RESOURCE_EXHAUSTED,
     Reason.MODEL_DRAINED: Code.FAILED_PRECONDITION,
     Reason.OFFSET_OUT_OF_RANGE: Code.OUT_OF_RANGE,
+    Reason.ETAG_MISMATCH: Code.ABORTED,
     Reason.STALE_FENCE: Code.ABORTED,
     Reason.CHUNK_NOT_LEASED: Code.FAILED_PRECONDITION,
     Reason.WORKER_UNKNOWN: Code.FAILED_PRECONDITION,
@@ -80,11 +82,12 @@ _PRECONDITION_CODES = frozenset({Code.FAILED_PRECONDITION})
 
 
 def rpc_status(error: TidemillError) -> status_pb2.Status:
-    """The wire form of `error`: one ErrorInfo, and the fitting further details.
+    """The wire form of `error`, cut to what trailers hold: one ErrorInfo, and the fitting further details.
 
     The metadata of QUOTA_EXCEEDED name the `subject`, the `quota` and its `limit`; those of DEADLINE_INFEASIBLE the
     `earliest_feasible_time` (RFC 3339).
     """
+    error = fitting(error)
     code = STATUS_OF[error.reason]
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if error.violations:

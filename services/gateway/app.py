@@ -13,6 +13,7 @@ from services.gateway.auth import Authenticator
 from services.gateway.background import Background
 from services.gateway.catalogue import ModelCatalogue
 from services.gateway.completions import Completions
+from services.gateway.create import CreateJob
 from services.gateway.drain import Drain
 from services.gateway.jobs import Jobs
 from services.gateway.limits import MAX_MESSAGE_BYTES
@@ -65,6 +66,7 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
     service = JobService(
         callers,
         store,
+        create=CreateJob(jobs, scheduler, store),
         jobs=jobs,
         append=AppendRows(writers, drain),
         sealer=sealer,

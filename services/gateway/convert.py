@@ -1,16 +1,16 @@
 """Between what the scheduler keeps of a job and what clients see of it."""
 
+import hashlib
+
 import grpc
 from google.rpc import status_pb2
 
-from services.gateway.output_fields import output_fields
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
-from tidemill.segments import ResultRow
 from tidemill.status import rpc_status
 from tidemill.store import ObjectStore
-from tidemill.v1 import job_pb2, row_pb2
+from tidemill.v1 import job_pb2
 
 _TERMINAL = frozenset(
     {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_EXPIRED}
@@ -63,9 +63,15 @@ def public_job(record: records_pb2.JobRecord, store: ObjectStore) -> job_pb2.Job
         admitted_at_risk=record.admitted_at_risk,
         escalated=record.escalated,
         retry_of=spec.retry_of,
+        etag=etag_of(record),
     )
     _set_optional(job, record, store)
     return job
+
+
+def etag_of(record: records_pb2.JobRecord) -> str:
+    """A name for the job as it stands; another revision has another."""
+    return hashlib.sha256(f"{record.spec.name}@{record.revision}".encode()).hexdigest()[:16]
 
 
 def _set_optional(job: job_pb2.Job, record: records_pb2.JobRecord, store: ObjectStore) -> None:
@@ -91,27 +97,3 @@ def _job_error(record: records_pb2.JobRecord) -> status_pb2.Status:
         status.message = f"{record.error_reason}: {record.error_message}"
         del status.details[:]
     return status
-
-
-def public_result(row: ResultRow) -> row_pb2.RowResult:
-    """A stored outcome as clients see it."""
-    return row_pb2.RowResult(
-        row_index=row.row_index,
-        custom_id=row.custom_id,
-        status=row_pb2.RowStatus.Name(row.status),  # pyright: ignore[reportArgumentType] - numbers and names both work
-        text=row.text or "",
-        finish_reason=row.finish_reason,
-        prompt_tokens=row.prompt_tokens,
-        output_tokens=row.output_tokens,
-        cached_tokens=row.cached_tokens,
-        error_code=row.error_code,
-        error_message=row.error_message,
-        attempt=row.attempt,
-        model_digest=row.model_digest,
-        engine_build=row.engine_build,
-        engine_record=row.engine_record,
-        queue_seconds=row.queue_seconds,
-        prefill_seconds=row.prefill_seconds,
-        decode_seconds=row.decode_seconds,
-        **output_fields(row.output),
-    )

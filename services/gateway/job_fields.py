@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain
 
@@ -105,7 +105,7 @@ def _check_job(job: job_pb2.Job) -> Iterator[FieldViolation]:
             "job.origin_run_id",
             f"has {_size(job.origin_run_id)} bytes; at most {MAX_ORIGIN_RUN_ID_BYTES} are allowed",
         )
-    yield from _check_labels(job)
+    yield from check_labels(job.labels, "job.labels")
     # What a default lacks a row may set, so only values that are there are compared.
     for item in chain(check_sampling(job.sampling, 0), check_together(Effective(None, job.sampling), 0)):
         yield FieldViolation(f"job.{item.field}", item.description)
@@ -150,16 +150,17 @@ def _check_window(field: str, window_ns: int, nanos: int) -> Iterator[FieldViola
         )
 
 
-def _check_labels(job: job_pb2.Job) -> Iterator[FieldViolation]:
-    if len(job.labels) > MAX_LABELS:
-        yield FieldViolation("job.labels", f"has {len(job.labels)} labels; at most {MAX_LABELS} are allowed")
+def check_labels(labels: Mapping[str, str], field: str) -> Iterator[FieldViolation]:
+    """What is wrong with labels, of a job or to look for."""
+    if len(labels) > MAX_LABELS:
+        yield FieldViolation(field, f"has {len(labels)} labels; at most {MAX_LABELS} are allowed")
         return
-    for key, value in sorted(job.labels.items()):
+    for key, value in sorted(labels.items()):
         if not 1 <= _size(key) <= MAX_LABEL_KEY_BYTES:
-            yield FieldViolation("job.labels", f"key {key[:64]!r} must have 1 to {MAX_LABEL_KEY_BYTES} bytes")
+            yield FieldViolation(field, f"key {key[:64]!r} must have 1 to {MAX_LABEL_KEY_BYTES} bytes")
         if _size(value) > MAX_LABEL_VALUE_BYTES:
             yield FieldViolation(
-                f"job.labels[{key[:64]}]", f"the value has {_size(value)} bytes; the limit is {MAX_LABEL_VALUE_BYTES}"
+                f"{field}[{key[:64]}]", f"the value has {_size(value)} bytes; the limit is {MAX_LABEL_VALUE_BYTES}"
             )
 
 

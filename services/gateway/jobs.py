@@ -2,11 +2,12 @@
 
 import hashlib
 import time
+from collections.abc import Iterator
 
 from services.gateway.auth import Principal
 from services.gateway.catalogue import ModelCatalogue
 from services.gateway.convert import public_job
-from services.gateway.job_fields import check_create, check_job_sampling, deadline_of
+from services.gateway.job_fields import check_create, check_job_sampling, check_labels, deadline_of, raise_violations
 from services.gateway.page_size import checked_page_size
 from services.gateway.page_tokens import PageTokens
 from services.gateway.scheduler import Scheduler
@@ -32,11 +33,21 @@ class Jobs:
 
     async def create(self, principal: Principal, request: job_service_pb2.CreateJobRequest) -> records_pb2.JobRecord:
         """Create a job, or return the one that the same request id created."""
+        return await self.create_from(await self.checked_spec(principal, request))
+
+    async def checked_spec(
+        self, principal: Principal, request: job_service_pb2.CreateJobRequest
+    ) -> records_pb2.JobSpec:
+        """What the request fixes, under a new name."""
         principal.check_parent(request.parent)
         check_create(request)
         model = await self._catalogue.require(request.job.model)
         check_job_sampling(request.job, model.max_model_len, tasks_of(model))
-        return await self._scheduler.create_job(new_spec(principal.tenant, request))
+        return new_spec(principal.tenant, request)
+
+    async def create_from(self, spec: records_pb2.JobSpec) -> records_pb2.JobRecord:
+        """Create the job, or return the one that the same request id created."""
+        return await self._scheduler.create_job(spec)
 
     async def get(self, principal: Principal, request: job_service_pb2.GetJobRequest) -> job_pb2.Job:
         """One job."""
@@ -54,18 +65,27 @@ class Jobs:
         """A page of the tenant's jobs, newest first."""
         principal.check_parent(request.parent)
         states = _checked_states(request)
-        query = ("jobs", principal.tenant, states)
+        raise_violations([*_check_model(request.model), *check_labels(request.labels, "labels")])
+        # Labels as a sorted list: a map has no order that a token could be bound to.
+        query = ("jobs", principal.tenant, states, request.model, sorted(request.labels.items()))
         wanted = scheduler_service_pb2.ListJobsRequest(
             tenant=principal.tenant,
             page_size=checked_page_size(request.page_size, "page_size", _DEFAULT_PAGE, _LARGEST_PAGE),
             before_name=self._tokens.open(query, request.page_token),
             states=states,
+            model=request.model,
+            labels=request.labels,
         )
         page = await self._scheduler.list_jobs(wanted)
         response = job_service_pb2.ListJobsResponse(jobs=[public_job(record, self._store) for record in page.jobs])
         if page.more:
-            response.next_page_token = self._tokens.seal(query, page.jobs[-1].spec.name)
+            response.next_page_token = self._tokens.seal(query, page.next_before_name)
         return response
+
+
+def _check_model(model: str) -> Iterator[FieldViolation]:
+    if (size := len(model.encode())) > names.MAX_MODEL_BYTES:
+        yield FieldViolation("model", f"has {size} bytes; a model's id has at most {names.MAX_MODEL_BYTES}")
 
 
 def _checked_states(request: job_service_pb2.ListJobsRequest) -> "tuple[job_pb2.JobState.ValueType, ...]":

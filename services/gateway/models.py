@@ -1,10 +1,11 @@
-"""`ListModels`: what live workers offer; and the operator's verbs over models."""
+"""`ListModels` and `GetModel`: what live workers offer; and the operator's verbs over models."""
 
 from services.gateway.auth import Principal
 from services.gateway.page_size import checked_page_size
 from services.gateway.page_tokens import PageTokens
 from services.gateway.scheduler import Scheduler
 from services.gateway.tasks import tasks_of
+from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2
 from tidemill.names import parse_model
 from tidemill.v1 import model_service_pb2
@@ -30,6 +31,18 @@ class Models:
         if len(models) > size:
             response.next_page_token = self._tokens.seal(_QUERY, models[size - 1].name.removeprefix("models/"))
         return response
+
+    async def get(self, name: str) -> model_service_pb2.Model:
+        """One model; MODEL_NOT_FOUND when no live worker offers it."""
+        model = parse_model(name)
+        for known in _public_models(await self._scheduler.list_models()):
+            if known.name == name:
+                return known
+        raise TidemillError(
+            Reason.MODEL_NOT_FOUND,
+            f"no worker offers model {model!r}; ListModels prints the available ones",
+            metadata={"model": model},
+        )
 
     async def change(
         self, principal: Principal, name: str, *, drained: bool | None = None, pinned: bool | None = None

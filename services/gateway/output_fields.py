@@ -1,34 +1,30 @@
 """What a model answered beside its text, as clients see it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tidemill.outputs import Alternative, Output, TokenLogprob, unpack_vector
+from tidemill.outputs import Alternative, ClassScore, TokenLogprob, unpack_vector
 from tidemill.v1 import row_pb2
 
 
-def output_fields(output: Output) -> dict[str, Any]:
-    """Fields of a `RowResult`; those that the answer does not have are left out."""
-    if output.is_text_alone:
-        return {}
-    fields: dict[str, Any] = {
-        "embedding": output.vector and unpack_vector(output.vector),
-        "classes": output.classes
-        and [row_pb2.ClassScore(label=item.label, probability=item.probability) for item in output.classes],
-        "score": output.score,
-        "alternatives": output.alternatives and [_alternative(item) for item in output.alternatives],
-        "logprobs": output.logprobs and _logprobs(output.logprobs),
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+def _classes(items: Sequence[ClassScore]) -> list[row_pb2.ClassScore]:
+    return [row_pb2.ClassScore(label=item.label, probability=item.probability) for item in items]
 
 
-def _alternative(item: Alternative) -> row_pb2.Alternative:
-    return row_pb2.Alternative(
-        text=item.text,
-        finish_reason=item.finish_reason,
-        output_tokens=item.output_tokens,
-        logprobs=_logprobs(item.logprobs or ()),
-    )
+def _score(value: float) -> float:
+    return value
+
+
+def _alternatives(items: Sequence[Alternative]) -> list[row_pb2.Alternative]:
+    return [
+        row_pb2.Alternative(
+            text=item.text,
+            finish_reason=item.finish_reason,
+            output_tokens=item.output_tokens,
+            logprobs=_logprobs(item.logprobs or ()),
+        )
+        for item in items
+    ]
 
 
 def _logprobs(tokens: Iterable[TokenLogprob]) -> list[row_pb2.TokenLogprob]:
@@ -40,3 +36,13 @@ def _logprobs(tokens: Iterable[TokenLogprob]) -> list[row_pb2.TokenLogprob]:
         )
         for item in tokens
     ]
+
+
+OUTPUT_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "embedding": ("vector", unpack_vector),
+    "classes": ("classes", _classes),
+    "score": ("score", _score),
+    "alternatives": ("alternatives", _alternatives),
+    "logprobs": ("logprobs", _logprobs),
+}
+"""Fields of `RowResult` that are not stored under their own name or in their own form: the column, and its reading."""

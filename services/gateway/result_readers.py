@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.gateway.convert import public_result
+from services.gateway.result_fields import ALL_FIELDS, ResultFields
 from services.gateway.scheduler import Scheduler
 from tidemill import rowset
 from tidemill.chunk_index import ChunkIndex
 from tidemill.internal.v1 import records_pb2
-from tidemill.segments import read_batches, result_rows
+from tidemill.segments import read_batches
 from tidemill.store import ObjectStore
 from tidemill.v1 import job_pb2, row_pb2
 
@@ -33,12 +33,20 @@ class ResultReader(ABC):
         state: the job's state at the moment of the last look at its parts.
     """
 
-    def __init__(self, scheduler: Scheduler, store: ObjectStore, job: str, position: int) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        store: ObjectStore,
+        job: str,
+        position: int,
+        fields: ResultFields = ALL_FIELDS,
+    ) -> None:
         self.position = position
         self.state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_UNSPECIFIED
         self._scheduler = scheduler
         self._store = store
         self._job = job
+        self._fields = fields
         self._parts_seen = 0
 
     @abstractmethod
@@ -62,12 +70,21 @@ class CompletionReader(ResultReader):
         async for part in self._fresh_parts():
             skip = self.position - part.first_result_offset
             if skip < part.row_count:
-                async for rows in _groups(self._store, part.key):
+                async for rows in self._groups(part.key):
                     fresh = rows[max(skip, 0) :]
                     skip -= len(rows)
                     self.position += len(fresh)
                     if fresh:
                         yield fresh
+
+    async def _groups(self, key: str) -> AsyncIterator[Results]:
+        tables = read_batches(self._store, key, columns=self._fields.columns)
+        while (rows := await asyncio.to_thread(self._next_group, tables)) is not None:
+            yield rows
+
+    def _next_group(self, tables: Iterator[Any]) -> Results | None:
+        table = next(tables, None)
+        return None if table is None else list(self._fields.results(table))
 
 
 @dataclass
@@ -98,17 +115,26 @@ class _Chunk:
 class InputReader(ResultReader):
     """Results by row index, up to the first row that has none yet; positions are row indices."""
 
-    def __init__(self, scheduler: Scheduler, store: ObjectStore, job: str, position: int) -> None:
-        super().__init__(scheduler, store, job, position)
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        store: ObjectStore,
+        job: str,
+        position: int,
+        fields: ResultFields = ALL_FIELDS,
+    ) -> None:
+        super().__init__(scheduler, store, job, position, fields)
         self._chunks = ChunkIndex(_Chunk)
         self._row_bytes = _WINDOW_BYTES // _FIRST_ROWS
 
     async def read(self) -> AsyncIterator[Results]:
         async for part in self._fresh_parts():
-            self._chunks.of(part.chunk_start, part.chunk_rows).add(part)
+            if self.position < part.chunk_start + part.chunk_rows:
+                self._chunks.of(part.chunk_start, part.chunk_rows).add(part)
         while (chunk := self._chunks.at(self.position)) and (run := self._run(chunk)):
             rows = await asyncio.to_thread(self._load, chunk, self.position, run)
             self.position += len(rows)
+            self._chunks.drop_below(self.position)
             self._row_bytes = sum(row.ByteSize() for row in rows) // len(rows)
             yield rows
 
@@ -120,8 +146,8 @@ class InputReader(ResultReader):
         rows: list[row_pb2.RowResult] = []
         for key, bitmap in chunk.parts:
             if bitmap & window:
-                for table in read_batches(self._store, key):
-                    rows.extend(_public_rows(_between(table, start, start + count)))
+                for table in read_batches(self._store, key, columns=self._fields.columns):
+                    rows.extend(self._fields.results(_between(table, start, start + count)))
         return sorted(rows, key=lambda row: row.row_index)
 
 
@@ -136,21 +162,6 @@ async def first_results(scheduler: Scheduler, store: ObjectStore, job: str, coun
     return found
 
 
-async def _groups(store: ObjectStore, key: str) -> AsyncIterator[Results]:
-    tables = read_batches(store, key)
-    while (rows := await asyncio.to_thread(_next_group, tables)) is not None:
-        yield rows
-
-
-def _next_group(tables: Iterator[Any]) -> Results | None:
-    table = next(tables, None)
-    return None if table is None else list(_public_rows(table))
-
-
 def _between(table: Any, start: int, end: int) -> Any:
     indices = table.column("row_index").to_numpy()
     return table.filter((indices >= start) & (indices < end))
-
-
-def _public_rows(table: Any) -> Iterator[row_pb2.RowResult]:
-    return map(public_result, result_rows(table))

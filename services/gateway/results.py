@@ -7,6 +7,7 @@ from services.gateway.auth import Principal
 from services.gateway.convert import is_terminal
 from services.gateway.drain import Drain
 from services.gateway.limits import RESULT_FRAME_BYTES
+from services.gateway.result_fields import fields_of
 from services.gateway.result_readers import CompletionReader, InputReader, ResultReader, Results
 from services.gateway.scheduler import Scheduler
 from tidemill.errors import FieldViolation, Reason, TidemillError
@@ -35,9 +36,9 @@ class ReadResults:
         """
         name = principal.job(request.name)
         _check(request)
+        reader = self._reader(name, request)
         record = await self._scheduler.get_job(str(name))
         _check_start(request, record)
-        reader = self._reader(name, request)
         frames = self._follow(reader, name, record) if request.follow else self._once(reader, record)
         order = job_service_pb2.ResultOrder.Name(request.order or job_service_pb2.RESULT_ORDER_INPUT)
         with metrics.OPEN_STREAMS.labels("results").track_inprogress():
@@ -48,7 +49,7 @@ class ReadResults:
     def _reader(self, name: JobName, request: Request) -> ResultReader:
         by_completion = request.order == job_service_pb2.RESULT_ORDER_COMPLETION
         kind = CompletionReader if by_completion else InputReader
-        return kind(self._scheduler, self._store, str(name), request.start_offset)
+        return kind(self._scheduler, self._store, str(name), request.start_offset, fields_of(request.read_mask))
 
     async def _once(self, reader: ResultReader, record: records_pb2.JobRecord) -> AsyncIterator[Response]:
         async for frame in _frames(reader):

@@ -73,9 +73,10 @@ class Scheduler:
         """Change the job's terms."""
         return await self._call(self._stub.UpdateJob, request)
 
-    async def delete_job(self, job: str) -> scheduler_service_pb2.DeleteJobResponse:
-        """Hide a terminal job."""
-        return await self._call(self._stub.DeleteJob, scheduler_service_pb2.DeleteJobRequest(job=job))
+    async def delete_job(self, job: str, revision: int = 0) -> scheduler_service_pb2.DeleteJobResponse:
+        """Hide a terminal job; ETAG_MISMATCH when it has another revision than one that is given."""
+        request = scheduler_service_pb2.DeleteJobRequest(job=job, revision=revision)
+        return await self._call(self._stub.DeleteJob, request)
 
     async def estimate_job(
         self, request: scheduler_service_pb2.EstimateJobRequest

@@ -13,6 +13,7 @@ from services.gateway.append import AppendRows
 from services.gateway.auth import Authenticator, Principal
 from services.gateway.completions import Completions
 from services.gateway.convert import public_job
+from services.gateway.create import CreateJob
 from services.gateway.jobs import Jobs
 from services.gateway.models import Models
 from services.gateway.results import ReadResults
@@ -61,6 +62,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         callers: Callers,
         store: ObjectStore,
         *,
+        create: CreateJob,
         jobs: Jobs,
         append: AppendRows,
         sealer: Sealer,
@@ -73,6 +75,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> None:
         self._callers = callers
         self._store = store
+        self._create = create
         self._jobs = jobs
         self._append = append
         self._sealer = sealer
@@ -84,7 +87,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._retry = retry
 
     async def CreateJob(self, request: job_service_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
-        return public_job(await self._jobs.create(self._callers.caller(context, request), request), self._store)
+        return await self._create.handle(self._callers.caller(context, request), request)
 
     async def AppendRows(
         self, request_iterator: Any, context: Any
@@ -168,6 +171,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     ) -> model_service_pb2.ListModelsResponse:
         self._callers.caller(context, request)
         return await self._models.list(request)
+
+    async def GetModel(self, request: model_service_pb2.GetModelRequest, context: Any) -> model_service_pb2.Model:
+        self._callers.caller(context, request)
+        return await self._models.get(request.name)
 
     async def DrainModel(self, request: model_service_pb2.DrainModelRequest, context: Any) -> model_service_pb2.Model:
         return await self._models.change(self._callers.caller(context, request), request.name, drained=True)

@@ -7,6 +7,7 @@ from services.gateway.appender import Appender, Outcome, Refusal
 from services.gateway.auth import Principal
 from services.gateway.background import Background
 from services.gateway.convert import is_terminal
+from services.gateway.create import refuse_in_submission
 from services.gateway.frames import Frame, refuse_shape
 from services.gateway.input_segments import StoredRows
 from services.gateway.jobs import Jobs
@@ -49,6 +50,7 @@ class SubmitJob:
         first = await anext(requests, None)
         if first is None or not first.HasField("create"):
             raise TidemillError(Reason.INVALID_ARGUMENT, "the first message of a submission must carry `create`")
+        refuse_in_submission(first.create)
         record = await self._jobs.create(principal, first.create)
         submitted = False
         try:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from services.gateway.auth import Principal
-from services.gateway.convert import public_job
+from services.gateway.convert import etag_of, public_job
 from services.gateway.job_fields import check_create, raise_violations
 from services.gateway.jobs import new_spec
 from services.gateway.scheduler import Scheduler
 from services.gateway.update_fields import checked_change
-from tidemill.errors import FieldViolation
+from tidemill.errors import FieldViolation, Reason, TidemillError
 from tidemill.internal.v1 import scheduler_service_pb2
 from tidemill.store import ObjectStore
 from tidemill.v1 import job_pb2, job_service_pb2
@@ -39,8 +39,27 @@ class Verbs:
 
     async def delete(self, principal: Principal, request: pb.DeleteJobRequest) -> pb.DeleteJobResponse:
         """Hide a terminal job; its data goes later."""
-        deleted = await self._scheduler.delete_job(str(principal.job(request.name)))
+        name = str(principal.job(request.name))
+        revision = await self._revision(name, request.etag) if request.etag else 0
+        deleted = await self._scheduler.delete_job(name, revision)
         return pb.DeleteJobResponse(purge_time=deleted.purge_time)
+
+    async def _revision(self, name: str, etag: str) -> int:
+        """The revision that an etag names; ETAG_MISMATCH when the job has another by now."""
+        try:
+            record = await self._scheduler.get_job(name)
+        except TidemillError as exc:
+            if exc.reason is not Reason.JOB_NOT_FOUND:
+                raise
+            # Deleted already, which is fine, or never there: the scheduler tells them apart.
+            return 0
+        if etag_of(record) != etag:
+            raise TidemillError(
+                Reason.ETAG_MISMATCH,
+                f"job {name} is not as it was when its etag was read: read it again and decide anew",
+                metadata={"job": name, "etag": etag_of(record)},
+            )
+        return record.revision
 
     async def estimate(self, principal: Principal, request: pb.EstimateJobRequest) -> pb.EstimateJobResponse:
         """What a job would cost: one that exists, as it stands, or an imagined one."""

@@ -10,6 +10,7 @@ from services.scheduler.core import views
 from services.scheduler.core.checks import find_job, require
 from services.scheduler.core.codec import part_message, segment_message
 from services.scheduler.engine import Turn
+from services.scheduler.job_search import find_jobs
 from services.scheduler.page_bytes import fitting
 from services.scheduler.shell import Shell, page_limit
 from tidemill.internal.v1 import records_pb2
@@ -36,10 +37,10 @@ class ReadCalls:
         """A page of a tenant's jobs, newest first."""
         tenant = check_tenant(request.tenant)
         limit = page_limit(request.page_size, "page_size", MAX_JOBS)
-
-        found = await self._shell.archive.list_jobs(tenant, request.states, request.before_name, limit + 1)
-        jobs = fitting([self._shell.record(job) for job in found[:limit]])
-        return pb.ListJobsResponse(jobs=jobs, more=len(found) > len(jobs))
+        found = await find_jobs(self._shell.archive, request, tenant, limit)
+        jobs = fitting([self._shell.record(job) for job in found.jobs])
+        rest = jobs[-1].spec.name if len(jobs) < len(found.jobs) else found.rest
+        return pb.ListJobsResponse(jobs=jobs, more=bool(rest), next_before_name=rest)
 
     async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
         """A slice of a job's input segments."""

@@ -59,6 +59,7 @@ class SteeringCalls:
         """Hide a terminal job; its data goes a day later."""
 
         def step(turn: Turn) -> pb.DeleteJobResponse:
+            cleanup.check_revision(turn.state, request.job, request.revision)
             turn.record(cleanup.delete_job(turn.state, request.job, turn.now_ns))
             return pb.DeleteJobResponse(purge_time=to_timestamp(turn.state.cleanups[request.job].purge_ns))
 

@@ -1,7 +1,8 @@
 """A client of the generated stubs, and what tests need to read its errors."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Self, cast
 
 import grpc
@@ -131,13 +132,15 @@ class GatewayClient:
     async def submit(
         self, job: job_pb2.Job, frames: Iterable[Sequence[row_pb2.Row]], request_id: str = ""
     ) -> job_pb2.Job:
-        def messages() -> Iterator[pb.SubmitJobRequest]:
-            yield pb.SubmitJobRequest(create=pb.CreateJobRequest(job=job, request_id=request_id))
-            for rows in frames:
-                yield pb.SubmitJobRequest(rows=rows)
+        create = pb.CreateJobRequest(job=job, request_id=request_id)
+        messages = chain([pb.SubmitJobRequest(create=create)], (pb.SubmitJobRequest(rows=rows) for rows in frames))
+        return await self.submit_messages(messages)
 
+    async def submit_messages(self, messages: Iterable[pb.SubmitJobRequest]) -> job_pb2.Job:
         try:
-            return await asyncio.to_thread(self.blocking.SubmitJob, messages(), metadata=self.metadata, timeout=TIMEOUT)
+            return await asyncio.to_thread(
+                self.blocking.SubmitJob, iter(messages), metadata=self.metadata, timeout=TIMEOUT
+            )
         except grpc.RpcError as exc:
             raise from_rpc_error(exc) from None
 

@@ -41,3 +41,14 @@ def test_items_hold_all_rows_of_what_was_named_and_lie_beside_each_other(
     assert index.at(61) is None
     assert index.at(-1) is None
     assert len(list(index)) >= len(first)
+
+
+@given(halvings(), st.integers(0, 61))
+def test_what_lies_below_a_row_is_forgotten_and_nothing_else(chunks: tuple[list[range], list[range]], row: int) -> None:
+    index = ChunkIndex(lambda start, rows: range(start, start + rows))
+    for chunk in chunks[1]:
+        index.of(chunk.start, len(chunk))
+    kept = [span for span in index if span.stop > row]
+    index.drop_below(row)
+    assert list(index) == kept
+    assert all((index.at(each) is None) == (not any(each in span for span in kept)) for each in range(61))

@@ -60,6 +60,8 @@ BAD: list[tuple[str, str]] = [
     ('{"anyOf":[' + ",".join(["{}"] * 20_000) + "]}", "2000 schemas"),
     ('{"enum":[' + ",".join(["1"] * 20_000) + "]}", "5000 enum"),
     ('{"const":' + "1" * 5000 + "}", "not JSON"),
+    ("{" + ",".join(f'"{n:x}":1' for n in range(7000)) + ',"1b57":1}', "'1b57' stands twice"),
+    ('{"$defs":{"' + "x" * 30_000 + '":{"anyOf":[' + ",".join(["{}"] * 1500) + "]}}}", "1024 characters"),
 ]
 
 

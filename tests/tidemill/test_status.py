@@ -1,11 +1,15 @@
 """Errors across the wire and back."""
 
+import base64
 import pickle
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tidemill.errors import DOMAIN, FieldViolation, Reason, TidemillError
 from tidemill.status import STATUS_OF, from_rpc_error, rpc_status
@@ -108,3 +112,31 @@ def test_an_error_survives_a_process_boundary() -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (copy.reason, copy.metadata, copy.violations) == (error.reason, error.metadata, error.violations)
     assert (copy.message, copy.retry_after, str(copy)) == (error.message, error.retry_after, str(error))
+
+
+@given(
+    st.text(max_size=3000),
+    st.dictionaries(st.text("abc_", min_size=1), st.text(max_size=2000), max_size=8),
+    st.lists(st.tuples(st.text(max_size=2000), st.text(max_size=2000)), max_size=120),
+    st.sampled_from([Reason.INVALID_ROWS, Reason.QUOTA_EXCEEDED, Reason.JOB_TERMINAL]),
+)
+def test_any_error_fits_the_trailers_of_a_call(
+    message: str, metadata: dict[str, str], violations: list[tuple[str, str]], reason: Reason
+) -> None:
+    found = [FieldViolation(field, words) for field, words in violations]
+    status = rpc_status(TidemillError(reason, message, metadata=metadata, violations=found, retry_after=1.0))
+    trailers = len(quote(status.message)) + len(base64.b64encode(status.SerializeToString()))
+    assert trailers < 8000
+    if reason is Reason.INVALID_ROWS and len(message) < 100:
+        assert status.message == message
+
+
+def test_violations_that_do_not_fit_are_counted() -> None:
+    violations = [FieldViolation(f"rows[{n}].prompt", "PROMPT_TOO_LONG: " + "x" * 80) for n in range(100)]
+    back = over_the_wire(TidemillError(Reason.INVALID_ROWS, "words", violations=violations))
+    assert list(back.violations[:10]) == violations[:10]
+    assert back.violations[-1].description == f"and {100 - len(back.violations) + 1} more"
+
+
+def test_half_a_surrogate_pair_in_a_message_is_replaced() -> None:
+    assert rpc_status(TidemillError(Reason.INVALID_ARGUMENT, "a\ud800b")).message == "a?b"

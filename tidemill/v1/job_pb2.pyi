@@ -429,6 +429,7 @@ class Job(_message.Message):
     RETRY_OF_FIELD_NUMBER: _builtins.int
     ENGINE_RECORD_FIELD_NUMBER: _builtins.int
     EQUAL_ANSWERS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/jobs/{job}`; the last part is a ULID."""
     model: _builtins.str
@@ -483,6 +484,8 @@ class Job(_message.Message):
     """
     equal_answers: Global___EqualAnswers.ValueType
     """Whether answers can be had again from the same rows: PROMISED only while every engine so far promised it."""
+    etag: _builtins.str
+    """Changes whenever `revision` does; give it to `DeleteJob` to delete the job only as it was seen. Opaque."""
     @_builtins.property
     def sampling(self) -> _row_pb2.SamplingParams:
         """Sampling defaults for every row; a row's own values win."""
@@ -590,10 +593,11 @@ class Job(_message.Message):
         retry_of: _builtins.str = ...,
         engine_record: _builtins.str = ...,
         equal_answers: Global___EqualAnswers.ValueType = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "pause", b"pause", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "engine_record", b"engine_record", "equal_answers", b"equal_answers", "error", b"error", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "labels", b"labels", "model", b"model", "model_digest", b"model_digest", "name", b"name", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "output_data_version", b"output_data_version", "output_manifest_uri", b"output_manifest_uri", "pause", b"pause", "phase", b"phase", "retry_of", b"retry_of", "revision", b"revision", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "start_time", b"start_time", "state", b"state", "trace_id", b"trace_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "engine_record", b"engine_record", "equal_answers", b"equal_answers", "error", b"error", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "etag", b"etag", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "labels", b"labels", "model", b"model", "model_digest", b"model_digest", "name", b"name", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "output_data_version", b"output_data_version", "output_manifest_uri", b"output_manifest_uri", "pause", b"pause", "phase", b"phase", "retry_of", b"retry_of", "revision", b"revision", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "start_time", b"start_time", "state", b"state", "trace_id", b"trace_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

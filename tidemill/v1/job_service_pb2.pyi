@@ -235,16 +235,22 @@ class DeleteJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/jobs/{job}`."""
+    etag: _builtins.str
+    """`Job.etag` as the caller knows it: a job that has changed since is not deleted, ABORTED with reason ETAG_MISMATCH.
+    Empty: delete it as it is.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -485,12 +491,26 @@ class CreateJobRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_ROWS_FIELD_NUMBER: _builtins.int
+    EXPECTED_TOKENS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`; empty means the key's own tenant."""
     request_id: _builtins.str
     """Makes the call repeatable: 1 to 128 bytes, unique in the tenant, such as a UUID. The same id with another job
     is ALREADY_EXISTS.
     """
+    validate_only: _builtins.bool
+    """Check the request and answer as if it were carried out, but create nothing: the answer has no `name`. Quotas and
+    `request_id` are looked at by a real call only.
+    """
+    expected_rows: _builtins.int
+    """Rows that will be appended, 0 to 10^10. With it the answer tells what to expect of the deadline, as `EstimateJob`
+    sees it: `sla_state` (AT_RISK where it may not hold), `eta_p50_time` and `eta_p90_time`. An advice: nothing is
+    refused and nothing is kept of it. Unset fields: no end can be told yet. 0: no advice.
+    """
+    expected_tokens: _builtins.int
+    """Tokens of all prompts together, for the same advice: up to 10^6 a row. 0: 256 a row."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The job; `model` is required."""
@@ -501,10 +521,13 @@ class CreateJobRequest(_message.Message):
         parent: _builtins.str = ...,
         job: _job_pb2.Job | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        expected_rows: _builtins.int = ...,
+        expected_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_rows", b"expected_rows", "expected_tokens", b"expected_tokens", "job", b"job", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -736,19 +759,49 @@ class ListJobsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PARENT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`; empty means the key's own tenant."""
     page_size: _builtins.int
     """At most so many jobs, 1 to 1000. Default 50."""
     page_token: _builtins.str
     """`next_page_token` of the page before; other fields must not change between pages."""
+    model: _builtins.str
+    """Only jobs for this model, as `Job.model` has it; empty means all."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in these states; empty means all."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only jobs with all of these labels, at most 16. With this or `model` a page may have fewer jobs than asked for,
+        or none, and still not be the last.
+        """
 
     def __init__(
         self,
@@ -757,10 +810,12 @@ class ListJobsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         states: _abc.Iterable[_job_pb2.JobState.ValueType] | None = ...,
+        model: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -884,6 +939,7 @@ class ReadResultsRequest(_message.Message):
     START_OFFSET_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/jobs/{job}`."""
     start_offset: _builtins.int
@@ -892,6 +948,13 @@ class ReadResultsRequest(_message.Message):
     """Order of the results. Default INPUT."""
     follow: _builtins.bool
     """Keep the stream open until the job is terminal and everything was sent; else send what there is."""
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields of `RowResult` to send, by name, such as `text`; `row_index`, `custom_id` and `status` always come.
+        Fields that are not named are not read from the store either. Unset, or `*`: all. An unknown name, or one below a
+        field, is INVALID_ARGUMENT.
+        """
+
     def __init__(
         self,
         *,
@@ -899,10 +962,11 @@ class ReadResultsRequest(_message.Message):
         start_offset: _builtins.int = ...,
         order: Global___ResultOrder.ValueType = ...,
         follow: _builtins.bool = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "name", b"name", "order", b"order", "start_offset", b"start_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "name", b"name", "order", b"order", "read_mask", b"read_mask", "start_offset", b"start_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

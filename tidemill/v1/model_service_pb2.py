@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidemill/v1/model_service.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\"\'\n\x11\x44rainModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\")\n\x13UndrainModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"%\n\x0fPinModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x11UnpinModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xd0\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.tidemill.v1.ModelState\x12\x15\n\rmax_model_len\x18\x03 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x14\n\x0c\x65ngine_build\x18\x05 \x01(\t\x12\x0f\n\x07workers\x18\x06 \x01(\x05\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x0f\n\x07\x64rained\x18\x08 \x01(\x08\x12\x0e\n\x06pinned\x18\t \x01(\x08\x12\x14\n\x0cload_seconds\x18\n \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x0b \x01(\x01\x12\x15\n\rchunks_leased\x18\x0c \x01(\x05\x12 \n\x05tasks\x18\r \x03(\x0e\x32\x11.tidemill.v1.Task\x12\x10\n\x08replicas\x18\x0e \x01(\x05\x12\x15\n\rengine_deaths\x18\x0f \x01(\x05\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"Q\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.tidemill.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x88\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_STATE_COLD\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x16\n\x12MODEL_STATE_LOADED\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04*b\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x0e\n\nTASK_EMBED\x10\x02\x12\x11\n\rTASK_CLASSIFY\x10\x03\x12\x0e\n\nTASK_SCORE\x10\x04\x32\xe5\x02\n\x0cModelService\x12M\n\nListModels\x12\x1e.tidemill.v1.ListModelsRequest\x1a\x1f.tidemill.v1.ListModelsResponse\x12@\n\nDrainModel\x12\x1e.tidemill.v1.DrainModelRequest\x1a\x12.tidemill.v1.Model\x12\x44\n\x0cUndrainModel\x12 .tidemill.v1.UndrainModelRequest\x1a\x12.tidemill.v1.Model\x12<\n\x08PinModel\x12\x1c.tidemill.v1.PinModelRequest\x1a\x12.tidemill.v1.Model\x12@\n\nUnpinModel\x12\x1e.tidemill.v1.UnpinModelRequest\x1a\x12.tidemill.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidemill/v1/model_service.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\"%\n\x0fGetModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x11\x44rainModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\")\n\x13UndrainModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"%\n\x0fPinModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x11UnpinModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xd0\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.tidemill.v1.ModelState\x12\x15\n\rmax_model_len\x18\x03 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x14\n\x0c\x65ngine_build\x18\x05 \x01(\t\x12\x0f\n\x07workers\x18\x06 \x01(\x05\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x0f\n\x07\x64rained\x18\x08 \x01(\x08\x12\x0e\n\x06pinned\x18\t \x01(\x08\x12\x14\n\x0cload_seconds\x18\n \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x0b \x01(\x01\x12\x15\n\rchunks_leased\x18\x0c \x01(\x05\x12 \n\x05tasks\x18\r \x03(\x0e\x32\x11.tidemill.v1.Task\x12\x10\n\x08replicas\x18\x0e \x01(\x05\x12\x15\n\rengine_deaths\x18\x0f \x01(\x05\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"Q\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.tidemill.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x88\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_STATE_COLD\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x16\n\x12MODEL_STATE_LOADED\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04*b\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x0e\n\nTASK_EMBED\x10\x02\x12\x11\n\rTASK_CLASSIFY\x10\x03\x12\x0e\n\nTASK_SCORE\x10\x04\x32\xa3\x03\n\x0cModelService\x12M\n\nListModels\x12\x1e.tidemill.v1.ListModelsRequest\x1a\x1f.tidemill.v1.ListModelsResponse\x12<\n\x08GetModel\x12\x1c.tidemill.v1.GetModelRequest\x1a\x12.tidemill.v1.Model\x12@\n\nDrainModel\x12\x1e.tidemill.v1.DrainModelRequest\x1a\x12.tidemill.v1.Model\x12\x44\n\x0cUndrainModel\x12 .tidemill.v1.UndrainModelRequest\x1a\x12.tidemill.v1.Model\x12<\n\x08PinModel\x12\x1c.tidemill.v1.PinModelRequest\x1a\x12.tidemill.v1.Model\x12@\n\nUnpinModel\x12\x1e.tidemill.v1.UnpinModelRequest\x1a\x12.tidemill.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_DRAINMODELREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DRAINMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_UNDRAINMODELREQUEST'].fields_by_name['name']._loaded_options = None
@@ -44,24 +46,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
-  _globals['_MODELSTATE']._serialized_start=740
-  _globals['_MODELSTATE']._serialized_end=876
-  _globals['_TASK']._serialized_start=878
-  _globals['_TASK']._serialized_end=976
-  _globals['_DRAINMODELREQUEST']._serialized_start=81
-  _globals['_DRAINMODELREQUEST']._serialized_end=120
-  _globals['_UNDRAINMODELREQUEST']._serialized_start=122
-  _globals['_UNDRAINMODELREQUEST']._serialized_end=163
-  _globals['_PINMODELREQUEST']._serialized_start=165
-  _globals['_PINMODELREQUEST']._serialized_end=202
-  _globals['_UNPINMODELREQUEST']._serialized_start=204
-  _globals['_UNPINMODELREQUEST']._serialized_end=243
-  _globals['_MODEL']._serialized_start=246
-  _globals['_MODEL']._serialized_end=582
-  _globals['_LISTMODELSREQUEST']._serialized_start=584
-  _globals['_LISTMODELSREQUEST']._serialized_end=654
-  _globals['_LISTMODELSRESPONSE']._serialized_start=656
-  _globals['_LISTMODELSRESPONSE']._serialized_end=737
-  _globals['_MODELSERVICE']._serialized_start=979
-  _globals['_MODELSERVICE']._serialized_end=1336
+  _globals['_MODELSTATE']._serialized_start=779
+  _globals['_MODELSTATE']._serialized_end=915
+  _globals['_TASK']._serialized_start=917
+  _globals['_TASK']._serialized_end=1015
+  _globals['_GETMODELREQUEST']._serialized_start=81
+  _globals['_GETMODELREQUEST']._serialized_end=118
+  _globals['_DRAINMODELREQUEST']._serialized_start=120
+  _globals['_DRAINMODELREQUEST']._serialized_end=159
+  _globals['_UNDRAINMODELREQUEST']._serialized_start=161
+  _globals['_UNDRAINMODELREQUEST']._serialized_end=202
+  _globals['_PINMODELREQUEST']._serialized_start=204
+  _globals['_PINMODELREQUEST']._serialized_end=241
+  _globals['_UNPINMODELREQUEST']._serialized_start=243
+  _globals['_UNPINMODELREQUEST']._serialized_end=282
+  _globals['_MODEL']._serialized_start=285
+  _globals['_MODEL']._serialized_end=621
+  _globals['_LISTMODELSREQUEST']._serialized_start=623
+  _globals['_LISTMODELSREQUEST']._serialized_end=693
+  _globals['_LISTMODELSRESPONSE']._serialized_start=695
+  _globals['_LISTMODELSRESPONSE']._serialized_end=776
+  _globals['_MODELSERVICE']._serialized_start=1018
+  _globals['_MODELSERVICE']._serialized_end=1437
 # @@protoc_insertion_point(module_scope)

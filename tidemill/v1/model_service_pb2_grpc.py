@@ -40,6 +40,11 @@ class ModelServiceStub:
                 request_serializer=tidemill_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/tidemill.v1.ModelService/GetModel',
+                request_serializer=tidemill_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
+                _registered_method=True)
         self.DrainModel = channel.unary_unary(
                 '/tidemill.v1.ModelService/DrainModel',
                 request_serializer=tidemill_dot_v1_dot_model__service__pb2.DrainModelRequest.SerializeToString,
@@ -68,6 +73,13 @@ class ModelServiceServicer:
 
     def ListModels(self, request, context):
         """Lists the models that live workers offer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """Returns one model; NOT_FOUND with reason MODEL_NOT_FOUND when no live worker offers it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +120,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=tidemill_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=tidemill_dot_v1_dot_model__service__pb2.GetModelRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_model__service__pb2.Model.SerializeToString,
             ),
             'DrainModel': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainModel,
@@ -158,6 +175,33 @@ class ModelService:
             '/tidemill.v1.ModelService/ListModels',
             tidemill_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             tidemill_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.ModelService/GetModel',
+            tidemill_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
+            tidemill_dot_v1_dot_model__service__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class ModelServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
     """Lists the models that live workers offer."""
+    GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.Model]
+    """Returns one model; NOT_FOUND with reason MODEL_NOT_FOUND when no live worker offers it."""
     DrainModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DrainModelRequest, _model_service_pb2.Model]
     """Gives a model no new work; what is at workers is finished, then it leaves their memory. Admin keys only."""
     UndrainModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UndrainModelRequest, _model_service_pb2.Model]
@@ -51,6 +53,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that live workers offer."""
+    GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.Model]  # type: ignore[assignment]
+    """Returns one model; NOT_FOUND with reason MODEL_NOT_FOUND when no live worker offers it."""
     DrainModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DrainModelRequest, _model_service_pb2.Model]  # type: ignore[assignment]
     """Gives a model no new work; what is at workers is finished, then it leaves their memory. Admin keys only."""
     UndrainModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UndrainModelRequest, _model_service_pb2.Model]  # type: ignore[assignment]
@@ -70,6 +74,14 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
         """Lists the models that live workers offer."""
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _model_service_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.Model, _abc.Awaitable[_model_service_pb2.Model]]:
+        """Returns one model; NOT_FOUND with reason MODEL_NOT_FOUND when no live worker offers it."""
 
     @_abc_1.abstractmethod
     def DrainModel(

@@ -35,6 +35,17 @@ def delete_job(state: State, name: str, now_ns: int) -> Events:
     )
 
 
+def check_revision(state: State, name: str, revision: int) -> None:
+    """Raise ETAG_MISMATCH when the job has another revision; 0 is any. An archived job changes no more."""
+    job = state.jobs.get(name)
+    if revision and job is not None and not job.deleted and job.revision != revision:
+        raise TidemillError(
+            Reason.ETAG_MISMATCH,
+            f"job {name} has changed since its etag was read: read the job again and decide anew",
+            metadata={"job": name},
+        )
+
+
 def _deleted(name: str, now_ns: int) -> ledger_pb2.LedgerEvent:
     deleted = ledger_pb2.JobDeleted(job=name, purge_time=to_timestamp(now_ns + DELETED_NS))
     return ledger_pb2.LedgerEvent(job_deleted=deleted)
