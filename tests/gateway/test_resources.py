@@ -1,5 +1,7 @@
 """Standard parts of the API: filters of lists, etags, a creation that is only tried, one model by name."""
 
+from typing import Any
+
 import pytest
 from google.protobuf import duration_pb2
 
@@ -63,7 +65,7 @@ async def test_a_page_token_binds_its_filter(client: GatewayClient, worker: Fake
 @pytest.mark.parametrize(
     "fields", [{"model": "x" * 257}, {"labels": {str(n): "" for n in range(17)}}, {"labels": {"k" * 65: "v"}}]
 )
-async def test_filters_are_bounded(client: GatewayClient, fields: dict[str, object]) -> None:
+async def test_filters_are_bounded(client: GatewayClient, fields: dict[str, Any]) -> None:
     with refused("INVALID_ARGUMENT"):
         await list_names(client, **fields)
 
