@@ -1,13 +1,32 @@
 """The one error tree of Tidemill.
 
 TidemillError
-    carries a `Reason`; every process and the client raise and receive the same class, so a refusal decided in the
-    scheduler reaches the user with the words it was given there.
+    AuthenticationError          no API key, or not a valid one
+    PermissionDeniedError        the key may not do this
+    NotFoundError                no such job or model for this key
+    InvalidRequestError          what was sent has a wrong shape or value; `violations` name the fields
+        RowsRefusedError         rows were refused; `row_errors` name them
+    ConflictError                another writer, or other content under the same name
+    JobStateError                the job or model is not in a state for that
+    DeadlineInfeasibleError      the deadline cannot be promised; `earliest_feasible_time` can
+    QuotaExceededError           a limit of the tenant; `retry_after` says when to come back
+    ServiceUnavailableError      the service is away or overloaded; the client has tried again for its patience
+    DeadlineExceededError        no answer in the time that the caller gave
+    RowsFailedError              a job ended with rows that have no answer; `failed` are their results
+    DataCorruptError             stored data is not what was stored
+
+Every process and the client raise and receive these classes, so a refusal decided in the scheduler reaches the user
+with the words it was given there. `TidemillError(reason, ...)` makes an instance of the class of its reason.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from tidemill.v1 import row_pb2
 
 DOMAIN = "tidemill.dev"
 
@@ -55,6 +74,7 @@ class Reason(StrEnum):
     MODEL_DRAINED = "MODEL_DRAINED"
     OFFSET_OUT_OF_RANGE = "OFFSET_OUT_OF_RANGE"
     ETAG_MISMATCH = "ETAG_MISMATCH"
+    ROWS_FAILED = "ROWS_FAILED"
 
     # Leases.
     STALE_FENCE = "STALE_FENCE"
@@ -122,6 +142,10 @@ class TidemillError(Exception):
         violations: the offending fields of a bad request.
     """
 
+    def __new__(cls, reason: Reason, *_args: Any, **_fields: Any) -> Self:
+        """As `OSError` does by errno: the class follows from the reason, unless a subclass is named."""
+        return super().__new__(_CLASS_OF.get(reason, cls) if cls is TidemillError else cls)
+
     def __init__(
         self,
         reason: Reason,
@@ -140,14 +164,137 @@ class TidemillError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled by its parts: the default would call the constructor with the finished text."""
-        return _restore, (self.reason, self.message, self.metadata, self.retry_after, self.violations)
+        return _restore, (type(self), self.reason, self.message), self.__dict__
 
 
-def _restore(
-    reason: Reason,
-    message: str,
-    metadata: Mapping[str, object],
-    retry_after: float | None,
-    violations: Sequence[FieldViolation],
-) -> TidemillError:
-    return TidemillError(reason, message, metadata=metadata, retry_after=retry_after, violations=violations)
+def _restore(kind: type[TidemillError], reason: Reason, message: str) -> TidemillError:
+    return kind(reason, message)
+
+
+class AuthenticationError(TidemillError):
+    """The call had no API key, or one that is unknown, expired or revoked."""
+
+
+class PermissionDeniedError(TidemillError):
+    """The API key is valid and may not do this."""
+
+
+class NotFoundError(TidemillError):
+    """No such job or model; one of another tenant does not exist either."""
+
+
+class InvalidRequestError(TidemillError):
+    """What was sent has a wrong shape or value; sending it again does not help."""
+
+
+class RowsRefusedError(InvalidRequestError):
+    """Rows were refused. `row_errors`: at most 100 of them; nothing of their frame is stored."""
+
+    def __init__(
+        self, reason: Reason, message: str, *, row_errors: "Sequence[row_pb2.RowError]" = (), **fields: Any
+    ) -> None:
+        super().__init__(reason, message, **fields)
+        self.row_errors = list(row_errors)
+
+
+class ConflictError(TidemillError):
+    """Another writer took over, or other content is there under the same name."""
+
+
+class JobStateError(TidemillError):
+    """The job, or its model, is not in a state for what was asked."""
+
+
+class DeadlineInfeasibleError(TidemillError):
+    """The deadline cannot be promised."""
+
+    @property
+    def earliest_feasible_time(self) -> datetime | None:
+        """The earliest deadline that can be; None where the service cannot tell."""
+        text = self.metadata.get("earliest_feasible_time", "")
+        return datetime.fromisoformat(text) if text else None
+
+
+class QuotaExceededError(TidemillError):
+    """A limit of the tenant is reached; `metadata` name it."""
+
+
+class ServiceUnavailableError(TidemillError):
+    """The service is away, overloaded or cannot store anything now."""
+
+
+class DeadlineExceededError(TidemillError):
+    """No answer within the time that the caller gave."""
+
+
+class RowsFailedError(TidemillError):
+    """A job has ended and rows of it have no answer.
+
+    Attributes:
+        results: the results of all rows in input order.
+        failed: those without an answer; `error_code` and `error_message` say why.
+    """
+
+    def __init__(
+        self, reason: Reason, message: str, *, results: "Sequence[row_pb2.RowResult]" = (), **fields: Any
+    ) -> None:
+        super().__init__(reason, message, **fields)
+        self.results = list(results)
+        self.failed = [result for result in self.results if result.error_code]
+
+
+class DataCorruptError(TidemillError):
+    """Stored data is missing or is not what was stored."""
+
+
+_REASONS_OF: dict[type[TidemillError], tuple[Reason, ...]] = {
+    AuthenticationError: (Reason.API_KEY_MISSING, Reason.API_KEY_INVALID),
+    PermissionDeniedError: (Reason.PERMISSION_DENIED,),
+    NotFoundError: (Reason.JOB_NOT_FOUND, Reason.MODEL_NOT_FOUND),
+    InvalidRequestError: (
+        Reason.INVALID_NAME,
+        Reason.INVALID_ARGUMENT,
+        Reason.UNSUPPORTED_PARAMETER,
+        Reason.INVALID_PAGE_TOKEN,
+        Reason.INVALID_FILE,
+        Reason.FRAME_TOO_LARGE,
+        Reason.CHECKSUM_MISMATCH,
+        Reason.DEADLINE_OUT_OF_RANGE,
+        Reason.OFFSET_OUT_OF_RANGE,
+    ),
+    RowsRefusedError: (Reason.INVALID_ROWS,),
+    ConflictError: (
+        Reason.REQUEST_ID_REUSED,
+        Reason.OFFSET_GAP,
+        Reason.ROW_CONTENT_MISMATCH,
+        Reason.WRITER_SUPERSEDED,
+        Reason.ROW_COUNT_MISMATCH,
+        Reason.ETAG_MISMATCH,
+    ),
+    JobStateError: (
+        Reason.JOB_NOT_RECEIVING,
+        Reason.JOB_EMPTY,
+        Reason.JOB_ALREADY_SEALED,
+        Reason.JOB_TERMINAL,
+        Reason.JOB_NOT_TERMINAL,
+        Reason.JOB_NOT_PAUSABLE,
+        Reason.NO_FAILED_ROWS,
+        Reason.MODEL_DRAINED,
+        Reason.CHUNK_NOT_LEASED,
+    ),
+    DeadlineInfeasibleError: (Reason.DEADLINE_INFEASIBLE,),
+    QuotaExceededError: (Reason.QUOTA_EXCEEDED,),
+    ServiceUnavailableError: (
+        Reason.UNAVAILABLE,
+        Reason.OVERLOADED,
+        Reason.NOT_LEADER,
+        Reason.STORE_FAILED,
+        Reason.LEDGER_FENCED,
+        Reason.LEDGER_WRITE_FAILED,
+        Reason.LEDGER_FULL,
+    ),
+    DeadlineExceededError: (Reason.DEADLINE_EXCEEDED,),
+    RowsFailedError: (Reason.ROWS_FAILED,),
+    DataCorruptError: (Reason.DATA_CORRUPT, Reason.LEDGER_CORRUPT),
+}
+_CLASS_OF = {reason: kind for kind, reasons in _REASONS_OF.items() for reason in reasons}

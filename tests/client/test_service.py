@@ -1,12 +1,12 @@
 """The client against the real gateway and scheduler: the main path, and every refusal that a user can meet."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.client.service import Service
-from tidemill.client import Client, RowsRefusedError, state_name, vectors
+from tidemill.client import Client, RowsFailedError, RowsRefusedError, state_name, vectors
 from tidemill.errors import Reason, TidemillError
 from tidemill.sampling_limits import RANGES
 from tidemill.v1 import row_pb2
@@ -43,6 +43,20 @@ def test_one_call_answers_prompts(service: Service, client: Client) -> None:
     results = client.run(["a", {"prompt": "b"}, chat], model=service.model)
     assert [result.custom_id for result in results] == ["row-1", "row-2", "own"]
     assert [result.text for result in results] == ["answer to row-1", "answer to row-2", "answer to own"]
+
+
+def test_failed_rows_are_raised_by_name_or_returned(service: Service, client: Client) -> None:
+    rows = [{"prompt": "x", "custom_id": f"{'fail' if number % 2 else 'good'}-{number}"} for number in range(20)]
+    with pytest.raises(RowsFailedError) as caught:
+        client.run(rows, model=service.model)
+    error = caught.value
+    assert (error.reason, len(error.results), len(error.failed)) == (Reason.ROWS_FAILED, 20, 10)
+    assert "10 of 20 rows of tenants/dev/jobs/" in error.message
+    assert "row 1 ('fail-1'): " in error.message
+    assert error.message.endswith("; and 5 more")
+    results = client.run(rows, model=service.model, on_failure="return")
+    assert [result.row_index for result in results if result.error_code] == list(range(1, 20, 2))
+    assert "'raise' or 'return'" in refused(lambda: client.run(rows, model="m", on_failure=cast("Any", "no"))).message
 
 
 def test_the_same_request_id_is_the_same_job(service: Service, client: Client) -> None:

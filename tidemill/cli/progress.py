@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from tidemill.cli.console import draw_live, end_live, note
+from tidemill.client.cursors import is_terminal, state_name
 from tidemill.client.durations import format_duration
-from tidemill.client.job import is_terminal, state_name
 from tidemill.v1 import job_pb2
 
 _PLAIN_SECONDS = 5.0

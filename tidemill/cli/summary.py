@@ -5,7 +5,7 @@ import sys
 
 from tidemill.cli.console import note
 from tidemill.cli.exit_codes import ExitCode
-from tidemill.client.job import state_name
+from tidemill.client.cursors import state_name
 from tidemill.v1 import job_pb2
 
 

@@ -10,8 +10,8 @@ import grpc
 
 from tidemill.client.frames import Frame, cut_frames
 from tidemill.client.transport import Transport
-from tidemill.client.upload import CLOSE_SECONDS, STALL_SECONDS, RowsRefusedError, StreamState, Upload, request_of
-from tidemill.errors import TidemillError
+from tidemill.client.upload import CLOSE_SECONDS, STALL_SECONDS, StreamState, Upload, request_of
+from tidemill.errors import RowsRefusedError, TidemillError
 from tidemill.v1 import job_service_pb2, row_pb2
 
 _STREAM_END = None

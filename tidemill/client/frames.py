@@ -33,9 +33,12 @@ class Frame:
         return Frame(self.end - len(rows), rows, sum(row.ByteSize() + _ROW_OVERHEAD for row in rows))
 
 
-def cut_frames(rows: Iterable[row_pb2.Row], boundary: int = 0) -> Iterator[Frame]:
-    """Frames over `rows`, none of them across offset `boundary`. Raises FRAME_TOO_LARGE for a row that fits in none."""
-    offset, batch, size = 0, list[row_pb2.Row](), 0
+def cut_frames(rows: Iterable[row_pb2.Row], boundary: int = 0, start: int = 0) -> Iterator[Frame]:
+    """Frames over `rows`, none of them across offset `boundary`; the first row is row `start` of the job.
+
+    Raises FRAME_TOO_LARGE for a row that fits in none.
+    """
+    offset, batch, size = start, list[row_pb2.Row](), 0
     for row in rows:
         row_size = row.ByteSize() + _ROW_OVERHEAD
         if row_size > MAX_ROW_BYTES:

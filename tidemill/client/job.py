@@ -1,43 +1,18 @@
 """A handle on one job: wait for it, follow it, read its answers, change it, end it, ask about it."""
 
-import time
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
-from google.protobuf import field_mask_pb2
-
-from tidemill.client.terms import Deadline, Terms, set_deadline, set_terms, window_of
-from tidemill.client.transport import CALL_SECONDS, Transport
-from tidemill.errors import Reason, TidemillError
+from tidemill.client import calls
+from tidemill.client.arrow import result_reader
+from tidemill.client.cursors import Order, ResultsCursor, WatchCursor
+from tidemill.client.optional import require
+from tidemill.client.terms import Deadline, Terms
+from tidemill.client.transport import Transport
+from tidemill.client.vectors import vectors
+from tidemill.errors import TidemillError
 from tidemill.v1 import job_pb2, job_service_pb2, row_pb2
-
-RETRY_SECONDS = 600.0
-Order = Literal["input", "completion"]
-
-_TERMINAL = frozenset(
-    {
-        job_pb2.JOB_STATE_SUCCEEDED,
-        job_pb2.JOB_STATE_FAILED,
-        job_pb2.JOB_STATE_CANCELLED,
-        job_pb2.JOB_STATE_EXPIRED,
-    }
-)
-_ORDERS = {
-    "input": job_service_pb2.RESULT_ORDER_INPUT,
-    "completion": job_service_pb2.RESULT_ORDER_COMPLETION,
-}
-
-
-def is_terminal(job: job_pb2.Job) -> bool:
-    """Whether the job's state will never change again."""
-    return job.state in _TERMINAL
-
-
-def state_name(job: job_pb2.Job) -> str:
-    """The job's state as people write it: `RUNNING`."""
-    return job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_")
 
 
 class JobHandle:
@@ -53,8 +28,7 @@ class JobHandle:
 
     def get(self) -> job_pb2.Job:
         """The job as it stands."""
-        request = job_service_pb2.GetJobRequest(name=self.name)
-        return self._transport.call(self._transport.jobs.GetJob, request, trace=self.trace)
+        return self._call(calls.get_job(self.name))
 
     def wait(self, timeout: float | None = None) -> job_pb2.Job:
         """The job once it is terminal; DEADLINE_EXCEEDED after `timeout` seconds. The job itself goes on then."""
@@ -63,79 +37,59 @@ class JobHandle:
 
     def watch(self, after_revision: int = 0, timeout: float | None = None) -> Iterator[job_pb2.Job]:
         """Snapshots of the job as it changes, to the terminal one; survives a restart of the service."""
-        end = None if timeout is None else time.monotonic() + timeout
-        revision = after_revision
-
-        def start() -> Any:
-            request = job_service_pb2.WatchJobRequest(name=self.name, after_revision=revision)
-            metadata = self._transport.metadata(self.trace)
-            return self._transport.jobs.WatchJob(request, timeout=self._remaining(end), metadata=metadata)
-
-        response: job_service_pb2.WatchJobResponse
-        for response in self._transport.messages(start, endless=True):
-            if response.HasField("job"):
-                revision = response.revision
-                yield response.job
-                if is_terminal(response.job):
-                    return
-
-    def _remaining(self, end: float | None) -> float | None:
-        if end is None:
-            return None
-        remaining = end - time.monotonic()
-        if remaining <= 0:
-            raise TidemillError(Reason.DEADLINE_EXCEEDED, f"{self.name} is not finished yet; it goes on")
-        return remaining
+        return self._transport.stream(WatchCursor(self.name, after_revision, timeout), trace=self.trace)
 
     def results(self, order: Order = "input", start: int = 0, *, follow: bool = True) -> Iterator[row_pb2.RowResult]:
         """The answers, from offset `start` on, as `order` has them; survives a restart of the service.
 
         With `follow` it waits for rows that are not done and ends when the job has; without, it gives what there is.
+        A frame of them, at most about 1 MiB, is held at a time.
         """
-        if order not in _ORDERS:
-            raise TidemillError(Reason.INVALID_ARGUMENT, f"order must be 'input' or 'completion', not {order!r}")
-        offset = start
+        return self._transport.stream(ResultsCursor(self.name, order, start, follow=follow), trace=self.trace)
 
-        def open_at_offset() -> Any:
-            request = job_service_pb2.ReadResultsRequest(
-                name=self.name, start_offset=offset, order=_ORDERS[order], follow=follow
-            )
-            return self._transport.jobs.ReadResults(request, metadata=self._transport.metadata(self.trace))
+    def arrow_batches(self, order: Order = "input", *, follow: bool = True) -> Any:
+        """The answers as a `pyarrow.RecordBatchReader` of the columns in `tidemill.client.arrow.result_schema`.
 
-        response: job_service_pb2.ReadResultsResponse
-        for response in self._transport.messages(open_at_offset, endless=follow):
-            # The frame counts as read before its rows are handed out, so a resume never repeats one of them.
-            offset = response.next_offset
-            yield from response.results
-            if response.end:
-                return
+        They are fetched as it is read, in batches of at most 1024 rows and about 8 MiB, so any number of them may be
+        written on, to Parquet for one. polars and DuckDB take the reader as it is. Needs pyarrow.
+        """
+        return result_reader(self.results(order, follow=follow))
+
+    def to_arrow(self) -> Any:
+        """All answers in input order as a `pyarrow.Table`; waits for the job. Needs pyarrow."""
+        return self.arrow_batches().read_all()
+
+    def to_pandas(self) -> Any:
+        """All answers in input order as a `pandas.DataFrame`; waits for the job. Needs pandas and pyarrow."""
+        require("pandas", "results as a DataFrame")
+        return self.arrow_batches().read_pandas()
+
+    def to_numpy(self) -> Any:
+        """All embeddings in input order as a float32 array `(rows, dimensions)`; waits for the job. Needs NumPy.
+
+        INVALID_ARGUMENT names the first row that has none.
+        """
+        return vectors(self.results())
 
     def cancel(self) -> job_pb2.Job:
         """Stop the job and keep its finished rows. A finished job is JOB_TERMINAL."""
-        request = job_service_pb2.CancelJobRequest(name=self.name)
-        return self._transport.call(self._transport.jobs.CancelJob, request, trace=self.trace)
+        return self._call(calls.cancel_job(self.name))
 
     def pause(self) -> job_pb2.Job:
         """Give the job's rows no more to workers until it is resumed. Repeating it is fine."""
-        return self._call(self._transport.jobs.PauseJob, job_service_pb2.PauseJobRequest(name=self.name))
+        return self._call(calls.pause_job(self.name))
 
     def resume(self) -> job_pb2.Job:
         """Let the paused job go on. Repeating it is fine."""
-        return self._call(self._transport.jobs.ResumeJob, job_service_pb2.ResumeJobRequest(name=self.name))
+        return self._call(calls.resume_job(self.name))
 
     def update(self, *, deadline: Deadline | None = None, **terms: Unpack[Terms]) -> job_pb2.Job:
         """Change what is given of a job that has not ended; a deadline counts from now, unless it is a datetime."""
-        job = job_pb2.Job(name=self.name)
-        paths = set_terms(job, terms)
-        if deadline is not None:
-            paths.append(set_deadline(job, deadline))
-        request = job_service_pb2.UpdateJobRequest(job=job, update_mask=field_mask_pb2.FieldMask(paths=paths))
-        return self._call(self._transport.jobs.UpdateJob, request)
+        return self._call(calls.update_job(self.name, deadline, terms))
 
     def delete(self) -> datetime:
         """Hide the finished job at once; returns when its data is removed for good. JOB_NOT_TERMINAL before its end."""
-        response = self._call(self._transport.jobs.DeleteJob, job_service_pb2.DeleteJobRequest(name=self.name))
-        return response.purge_time.ToDatetime(UTC)
+        return self._call(calls.delete_job(self.name)).purge_time.ToDatetime(UTC)
 
     def retry_failed_rows(
         self, *, deadline: str | float | timedelta | None = None, request_id: str = ""
@@ -144,26 +98,22 @@ class JobHandle:
 
         NO_FAILED_ROWS when there are none. The same `request_id` returns the same job.
         """
-        request = job_service_pb2.RetryFailedRowsRequest(name=self.name, request_id=request_id or uuid.uuid4().hex)
-        if deadline is not None:
-            request.completion_window.CopyFrom(window_of(deadline))
         try:
-            job = self._call(self._transport.jobs.RetryFailedRows, request, timeout=RETRY_SECONDS)
+            job = self._call(calls.retry_failed_rows(self.name, deadline, request_id))
         except TidemillError as exc:
             # Nobody knows the id that was made up here, so nobody could go on with the job.
             if not request_id and (left := exc.metadata.get("unsealed_job")):
-                JobHandle(self._transport, left, trace=self.trace).cancel()
+                self._call(calls.cancel_job(left))
             raise
         return JobHandle(self._transport, job.name, trace=self.trace)
 
     def estimate(self) -> job_service_pb2.EstimateJobResponse:
         """What the rest of the job costs and when it ends."""
-        job = job_pb2.Job(name=self.name)
-        return self._call(self._transport.jobs.EstimateJob, job_service_pb2.EstimateJobRequest(job=job))
+        return self._call(calls.estimate_job(self.name))
 
     def explain(self) -> job_service_pb2.ExplainJobResponse:
         """What the job waits for, and what would change it."""
-        return self._call(self._transport.jobs.ExplainJob, job_service_pb2.ExplainJobRequest(name=self.name))
+        return self._call(calls.explain_job(self.name))
 
-    def _call(self, method: Any, request: Any, timeout: float = CALL_SECONDS) -> Any:
-        return self._transport.call(method, request, trace=self.trace, timeout=timeout)
+    def _call(self, call: calls.Call[calls.T]) -> calls.T:
+        return self._transport.call(call, trace=self.trace)

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import grpc
 
+from tidemill.client.calls import Call
+from tidemill.client.cursors import Cursor
 from tidemill.client.settings import Connection
 from tidemill.client.tracing import traceparent
 from tidemill.errors import Reason, TidemillError
@@ -18,7 +20,6 @@ from tidemill.v1.model_service_pb2_grpc import ModelServiceStub
 
 T = TypeVar("T")
 
-CALL_SECONDS = 30.0
 PATIENCE_SECONDS = 300.0
 FIRST_CONTACT_SECONDS = 5.0
 _FIRST_PAUSE = 0.1
@@ -36,73 +37,31 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
-class Transport:
-    """Stubs over one channel, and the metadata of a call. Calls may come from several threads."""
+def channel_options(connection: Connection) -> tuple[tuple[str, Any], ...]:
+    """Options of a channel, threaded or not."""
+    host = connection.address.rpartition(":")[0].strip("[]")
+    # A proxy is for the world outside; loopback is never behind one.
+    local = (("grpc.enable_http_proxy", 0),) if host in ("localhost", "127.0.0.1", "::1") else ()
+    return (*_OPTIONS, *local)
+
+
+class Link:
+    """What both transports know of the gateway: its address, the key, and how patient to be."""
 
     def __init__(self, connection: Connection, patience: float = PATIENCE_SECONDS) -> None:
         """`patience`: seconds without progress after which an unreachable service is reported."""
         self.address = connection.address
+        self.reached = False
         self._patience = patience
-        self._reached = False
         self._authorization = f"Bearer {connection.api_key}"
-        host = connection.address.rpartition(":")[0].strip("[]")
-        # A proxy is for the world outside; loopback is never behind one.
-        local = (("grpc.enable_http_proxy", 0),) if host in ("localhost", "127.0.0.1", "::1") else ()
-        options = (*_OPTIONS, *local)
-        if connection.tls:
-            self.channel = grpc.secure_channel(connection.address, grpc.ssl_channel_credentials(), options)
-        else:
-            self.channel = grpc.insecure_channel(connection.address, options)
-        self.jobs = JobServiceStub(self.channel)
-        self.models = ModelServiceStub(self.channel)
-        self.admin = AdminServiceStub(self.channel)
 
     def metadata(self, parent: str = "") -> tuple[tuple[str, str], ...]:
         """What goes with a call: the key and the trace that it belongs to."""
         return (("authorization", self._authorization), ("traceparent", parent or traceparent()))
 
-    def call(self, method: Any, request: Any, *, trace: str = "", timeout: float = CALL_SECONDS) -> Any:
-        """Make an idempotent unary call; repeated while the service is away, at most for the patience."""
-        metadata = self.metadata(trace)
-        return self.persist(lambda: method(request, timeout=timeout, metadata=metadata))
-
-    def persist(self, attempt: Callable[[], T]) -> T:
-        """The result of `attempt`, made again while the service is away. Failures are raised as TidemillError."""
-        backoff = self.backoff()
-        while True:
-            try:
-                result = attempt()
-            except grpc.RpcError as exc:
-                backoff.pause(self.typed(exc))
-            else:
-                self._reached = True
-                return result
-
     def backoff(self) -> "Backoff":
         """Pauses for one operation. A service never reached so far is given up soon: the address may be wrong."""
-        return Backoff(self._patience if self._reached else min(self._patience, FIRST_CONTACT_SECONDS))
-
-    def messages(self, start: Callable[[], Any], *, endless: bool) -> Iterator[Any]:
-        """Messages of the server stream that `start` opens; opened again after a failure that may pass.
-
-        `start` must go on after the last message. An `endless` stream ends when its consumer stops asking: if the
-        server ends it, it is opened again.
-        """
-        backoff = self.backoff()
-        while True:
-            call = start()
-            try:
-                for message in call:
-                    self._reached = True
-                    backoff.reset()
-                    yield message
-                if not endless:
-                    return
-                backoff.pause(TidemillError(Reason.UNAVAILABLE, f"{self.address} ended a stream too early"))
-            except grpc.RpcError as exc:
-                backoff.pause(self.typed(exc))
-            finally:
-                call.cancel()
+        return Backoff(self._patience if self.reached else min(self._patience, FIRST_CONTACT_SECONDS))
 
     def typed(self, exc: grpc.RpcError) -> TidemillError:
         """The typed form of `exc`; a service that cannot be reached is named with its address and the remedy."""
@@ -115,6 +74,58 @@ class Transport:
         if error.reason is Reason.OVERLOADED and "larger than max" in error.message:
             return TidemillError(Reason.FRAME_TOO_LARGE, error.message, metadata=error.metadata)
         return error
+
+    def ended(self) -> TidemillError:
+        """The error of an endless stream that the server ended."""
+        return TidemillError(Reason.UNAVAILABLE, f"{self.address} ended a stream too early")
+
+
+class Transport(Link):
+    """Stubs over one channel. Calls may come from several threads."""
+
+    def __init__(self, connection: Connection, patience: float = PATIENCE_SECONDS) -> None:
+        super().__init__(connection, patience)
+        options = channel_options(connection)
+        if connection.tls:
+            self.channel = grpc.secure_channel(connection.address, grpc.ssl_channel_credentials(), options)
+        else:
+            self.channel = grpc.insecure_channel(connection.address, options)
+        self.jobs = JobServiceStub(self.channel)
+        self.models = ModelServiceStub(self.channel)
+        self.admin = AdminServiceStub(self.channel)
+
+    def call(self, call: Call[T], *, trace: str = "") -> T:
+        """Make `call`; repeated while the service is away, at most for the patience. Raises TidemillError."""
+        method: Callable[..., T] = getattr(getattr(self, call.service), call.method)
+        metadata, backoff = self.metadata(trace), self.backoff()
+        while True:
+            try:
+                result = method(call.request, timeout=call.timeout, metadata=metadata)
+            except grpc.RpcError as exc:
+                backoff.pause(self.typed(exc))
+            else:
+                self.reached = True
+                return result
+
+    def stream(self, cursor: Cursor[T], *, trace: str = "") -> Iterator[T]:
+        """What `cursor` takes from its stream, which is opened again where it stood after a failure that may pass."""
+        method, backoff = getattr(self.jobs, cursor.method), self.backoff()
+        while True:
+            call: Any = method(cursor.request(), timeout=cursor.timeout(), metadata=self.metadata(trace))
+            try:
+                for response in call:
+                    self.reached = True
+                    backoff.reset()
+                    yield from cursor.take(response)
+                    if cursor.done:
+                        return
+                if not cursor.endless:
+                    return
+                backoff.pause(self.ended())
+            except grpc.RpcError as exc:
+                backoff.pause(self.typed(exc))
+            finally:
+                call.cancel()
 
     def close(self) -> None:
         """Close the channel; calls in progress end as cancelled."""

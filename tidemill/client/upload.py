@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tidemill.client.frames import Frame
 from tidemill.client.transport import Backoff
 from tidemill.crc import rows_crc32c
-from tidemill.errors import FieldViolation, Reason, TidemillError
+from tidemill.errors import FieldViolation, Reason, RowsRefusedError, TidemillError
 from tidemill.v1 import job_service_pb2, row_pb2
 
 # What is sent and not yet durable is kept for a resume, so it is bounded.
@@ -23,20 +23,17 @@ _REWINDS = 5
 _REWOUND = frozenset({Reason.OFFSET_GAP, Reason.CHECKSUM_MISMATCH})
 
 
-class RowsRefusedError(TidemillError):
-    """The gateway refused rows; `row_errors` are at most 100 of them, and nothing of their frame is stored."""
-
-    def __init__(self, job: str, frame: job_service_pb2.FrameError) -> None:
-        self.row_errors = list(frame.row_errors)
-        first = self.row_errors[0]
-        more = f" (and {len(self.row_errors) - 1} more)" if len(self.row_errors) > 1 else ""
-        place = f"row {first.index} ({first.custom_id!r})" + (f", {first.field}" if first.field else "")
-        super().__init__(
-            _reason(frame),
-            f"{place}: {first.message}{more}",
-            metadata={"job": job, "row_index": first.index, "code": first.code},
-            violations=[_violation(item) for item in self.row_errors],
-        )
+def _rows_refused(job: str, frame: job_service_pb2.FrameError) -> RowsRefusedError:
+    first = frame.row_errors[0]
+    more = f" (and {len(frame.row_errors) - 1} more)" if len(frame.row_errors) > 1 else ""
+    place = f"row {first.index} ({first.custom_id!r})" + (f", {first.field}" if first.field else "")
+    return RowsRefusedError(
+        _reason(frame),
+        f"{place}: {first.message}{more}",
+        metadata={"job": job, "row_index": first.index, "code": first.code},
+        violations=[_violation(item) for item in frame.row_errors],
+        row_errors=frame.row_errors,
+    )
 
 
 def _violation(item: row_pb2.RowError) -> FieldViolation:
@@ -50,7 +47,7 @@ def _reason(frame: job_service_pb2.FrameError) -> Reason:
 
 def _refusal(job: str, frame: job_service_pb2.FrameError) -> TidemillError:
     if frame.row_errors:
-        return RowsRefusedError(job, frame)
+        return _rows_refused(job, frame)
     metadata = {"job": job, "offset": frame.offset, "expected_offset": frame.expected_offset}
     return TidemillError(_reason(frame), frame.message, metadata=metadata)
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
+from tidemill.client.optional import require
 from tidemill.errors import Reason, TidemillError
 from tidemill.v1 import row_pb2
 
 
 def vector(result: row_pb2.RowResult) -> Any:
     """The row's embedding as a float32 array of shape `(dimensions,)`; INVALID_ARGUMENT for a row without one."""
-    import numpy as np
+    np = require("numpy", "embeddings as arrays")
 
     if not result.embedding:
         why = f"{result.error_code}: {result.error_message}" if result.error_code else "it is of another kind"
@@ -26,7 +27,7 @@ def vectors(results: Iterable[row_pb2.RowResult]) -> Any:
 
     Raises INVALID_ARGUMENT for a row without an embedding, for no rows, and for vectors of several lengths.
     """
-    import numpy as np
+    np = require("numpy", "embeddings as arrays")
 
     rows = [vector(result) for result in results]
     if len({len(row) for row in rows}) != 1:
