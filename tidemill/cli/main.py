@@ -61,6 +61,7 @@ def _register() -> None:
         submit,
         up,
         verbs,
+        verify,
         version,
         watch,
     )
@@ -80,6 +81,7 @@ def _register() -> None:
     app.command("delete")(verbs.delete)
     app.command("estimate")(outlook.estimate)
     app.command("explain")(outlook.explain)
+    app.command("verify")(verify.verify)
     app.command("doctor")(doctor.doctor)
     app.command("metrics")(metrics.metrics)
     app.command("version")(version.version)
