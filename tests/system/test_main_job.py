@@ -10,8 +10,10 @@ import pytest
 
 from tests.system.job_client import JobClient, check_history
 from tests.system.processes import Stack, wait_for
+from tidemill.store import attach_store
 from tidemill.tiny_model import make_tiny
 from tidemill.v1 import job_pb2, job_service_pb2, row_pb2
+from tidemill.verify import verify
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -115,6 +117,8 @@ def test_every_row_gets_the_answer_of_bare_vllm(stack: Stack, client: JobClient,
     assert sorted(answer.row_index for answer in finished) == list(range(ROWS))
     manifest = json.loads((stack.home / "store" / output_manifest(submitted.name)).read_text())
     assert len({part["chunk_start"] for part in manifest["parts"]}) >= ROWS // CHUNK_ROWS
+    report = verify(attach_store((stack.home / "store").as_uri()), output_manifest(submitted.name))
+    assert (report.verified, report.succeeded, report.rows) == (True, ROWS, ROWS), report.findings
     texts = [answer.text for answer in answers]
     assert len(set(texts)) > 0.8 * ROWS, "the model tells its prompts apart too little to show a mix-up"
     assert texts == bare_answers(model, asked, stack.home)
