@@ -19,6 +19,7 @@ from services.gateway.jobs import Jobs
 from services.gateway.limits import MAX_MESSAGE_BYTES
 from services.gateway.models import Models
 from services.gateway.page_tokens import PageTokens
+from services.gateway.provenance import Provenance
 from services.gateway.results import ReadResults
 from services.gateway.retry import RetryFailedRows
 from services.gateway.scheduler import Scheduler
@@ -76,6 +77,7 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
         completions=Completions(scheduler, store),
         verbs=Verbs(scheduler, store),
         retry=RetryFailedRows(writers, sealer, catalogue, scheduler=scheduler, store=store, background=background),
+        provenance=Provenance(scheduler, store),
     )
     models, admin = Models(scheduler, tokens), Admin(scheduler, store)
     return Gateway(service, ModelService(callers, models), AdminService(callers, admin), drain, background)

@@ -16,6 +16,7 @@ from services.gateway.convert import public_job
 from services.gateway.create import CreateJob
 from services.gateway.jobs import Jobs
 from services.gateway.models import Models
+from services.gateway.provenance import Provenance
 from services.gateway.results import ReadResults
 from services.gateway.retry import RetryFailedRows
 from services.gateway.seal import Sealer
@@ -33,6 +34,7 @@ from tidemill.v1 import (
     job_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
+    provenance_pb2,
 )
 
 
@@ -72,6 +74,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         completions: Completions,
         verbs: Verbs,
         retry: RetryFailedRows,
+        provenance: Provenance,
     ) -> None:
         self._callers = callers
         self._store = store
@@ -85,6 +88,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._completions = completions
         self._verbs = verbs
         self._retry = retry
+        self._provenance = provenance
 
     async def CreateJob(self, request: job_service_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
         return await self._create.handle(self._callers.caller(context, request), request)
@@ -157,6 +161,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.ExplainJobRequest, context: Any
     ) -> job_service_pb2.ExplainJobResponse:
         return await self._verbs.explain(self._callers.caller(context, request), request)
+
+    async def GetRowProvenance(
+        self, request: provenance_pb2.GetRowProvenanceRequest, context: Any
+    ) -> provenance_pb2.RowProvenance:
+        return await self._provenance.get(self._callers.caller(context, request), request)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):

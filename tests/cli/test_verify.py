@@ -44,3 +44,20 @@ def test_a_job_that_has_not_ended_is_refused_by_name(run: Run, service: Service)
     result = run("verify", job.name)
     assert result.exit_code == 3
     assert "only a job that has ended can be verified" in result.stderr
+
+
+def test_show_of_a_row_prints_its_chain(run: Run, service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    assert run("submit", str(path), "-m", service.model, "-o", str(tmp_path / "out")).exit_code == 0
+    with Client(service.address, service.key) as client:
+        job = next(client.jobs())
+    result = run("show", job.name, "--row", "1", "--json")
+    # The fake worker stores no engine record, which is what the exit status says.
+    assert result.exit_code == 1, result.output
+    found = json.loads(result.stdout)
+    assert (found["job"], found["input"]["custom_id"], found["engine"]["build"]) == (job.name, "row-2", "fake 1.0")
+    [mismatch] = found["mismatches"]
+    assert "engine record" in mismatch
+    assert "output_digest" in run("show", job.name, "--row", "1").stdout
+    assert run("show", job.name, "--row", "2").exit_code == 3

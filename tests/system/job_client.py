@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from tidemill.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, row_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, provenance_pb2, row_pb2
 
 TERMINAL = frozenset(
     {
@@ -39,6 +39,10 @@ class JobClient:
 
     def get(self, name: str) -> job_pb2.Job:
         return self.stub.GetJob(job_service_pb2.GetJobRequest(name=name), metadata=self.metadata, timeout=30)
+
+    def provenance(self, name: str, row: int) -> provenance_pb2.RowProvenance:
+        request = provenance_pb2.GetRowProvenanceRequest(name=name, row_index=row)
+        return self.stub.GetRowProvenance(request, metadata=self.metadata, timeout=30)
 
     def cancel(self, name: str) -> job_pb2.Job:
         return self.stub.CancelJob(job_service_pb2.CancelJobRequest(name=name), metadata=self.metadata, timeout=30)

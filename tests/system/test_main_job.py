@@ -119,6 +119,9 @@ def test_every_row_gets_the_answer_of_bare_vllm(stack: Stack, client: JobClient,
     assert len({part["chunk_start"] for part in manifest["parts"]}) >= ROWS // CHUNK_ROWS
     report = verify(attach_store((stack.home / "store").as_uri()), output_manifest(submitted.name))
     assert (report.verified, report.succeeded, report.rows) == (True, ROWS, ROWS), report.findings
+    provenance = client.provenance(submitted.name, ROWS - 1)
+    assert (provenance.result, list(provenance.mismatches)) == (answers[-1], [])
+    assert provenance.engine.dtype == "float32"
     texts = [answer.text for answer in answers]
     assert len(set(texts)) > 0.8 * ROWS, "the model tells its prompts apart too little to show a mix-up"
     assert texts == bare_answers(model, asked, stack.home)

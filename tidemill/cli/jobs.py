@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidemill.cli.console import emit, emit_json, emit_table
+from tidemill.cli.exit_codes import ExitCode
 from tidemill.cli.options import JobArgument, Json
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from tidemill.v1 import job_pb2
 
 
@@ -33,12 +36,26 @@ def list_jobs(
         )
 
 
-def show(job: JobArgument, as_json: Json = False) -> None:
-    """Show everything about one job."""
+def show(
+    job: JobArgument,
+    row: Annotated[
+        int | None, typer.Option(min=0, help="Show where the answer of this row comes from, digest by digest.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show everything about one job, or about one of its rows; a row whose digests do not agree ends with 1."""
     from tidemill.client import Client
 
     with Client() as client:
-        fields = job_fields(client.job(job).get())
+        handle = client.job(job)
+        message = handle.get() if row is None else handle.provenance(row)
+    fields = message_fields(message)
+    _show(fields, as_json=as_json)
+    if fields.get("mismatches"):
+        raise typer.Exit(ExitCode.NOT_ALL_WELL)
+
+
+def _show(fields: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         emit_json(fields)
         return
@@ -57,9 +74,14 @@ def cancel(job: JobArgument, as_json: Json = False) -> None:
 
 def job_fields(job: "job_pb2.Job") -> dict[str, Any]:
     """The job as JSON shows it, field names as in the proto."""
+    return message_fields(job)
+
+
+def message_fields(message: "Message") -> dict[str, Any]:
+    """A message as JSON shows it, field names as in the proto."""
     from google.protobuf import json_format
 
-    return json_format.MessageToDict(job, preserving_proto_field_name=True)
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 
 def _cells(job: "job_pb2.Job") -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from tidemill.client.optional import require
 from tidemill.client.terms import Deadline, Terms
 from tidemill.client.vectors import vectors
 from tidemill.errors import TidemillError
-from tidemill.v1 import job_pb2, job_service_pb2, row_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, provenance_pb2, row_pb2
 
 
 class AsyncJobHandle:
@@ -105,6 +105,10 @@ class AsyncJobHandle:
     async def explain(self) -> job_service_pb2.ExplainJobResponse:
         """What the job waits for, and what would change it."""
         return await self._call(calls.explain_job(self.name))
+
+    async def provenance(self, row_index: int) -> provenance_pb2.RowProvenance:
+        """As `JobHandle.provenance`."""
+        return await self._call(calls.get_row_provenance(self.name, row_index))
 
     async def _call(self, call: calls.Call[calls.T]) -> calls.T:
         return await self._transport.call(call, trace=self.trace)

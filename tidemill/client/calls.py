@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from tidemill.client.terms import Deadline, JobOptions, Terms, new_job, set_deadline, set_terms, window_of
 from tidemill.errors import Reason, TidemillError
-from tidemill.v1 import admin_service_pb2, job_pb2, job_service_pb2, model_service_pb2
+from tidemill.v1 import admin_service_pb2, job_pb2, job_service_pb2, model_service_pb2, provenance_pb2
 
 T = TypeVar("T")
 pb = job_service_pb2
@@ -91,6 +91,10 @@ def estimate(
 
 def explain_job(name: str) -> Call[pb.ExplainJobResponse]:
     return Call("jobs", "ExplainJob", pb.ExplainJobRequest(name=name))
+
+
+def get_row_provenance(name: str, row_index: int) -> Call[provenance_pb2.RowProvenance]:
+    return Call("jobs", "GetRowProvenance", provenance_pb2.GetRowProvenanceRequest(name=name, row_index=row_index))
 
 
 def list_jobs(states: Iterable[str], page_size: int, page_token: str = "") -> Call[pb.ListJobsResponse]:

@@ -12,7 +12,7 @@ from tidemill.client.terms import Deadline, Terms
 from tidemill.client.transport import Transport
 from tidemill.client.vectors import vectors
 from tidemill.errors import TidemillError
-from tidemill.v1 import job_pb2, job_service_pb2, row_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, provenance_pb2, row_pb2
 
 
 class JobHandle:
@@ -114,6 +114,10 @@ class JobHandle:
     def explain(self) -> job_service_pb2.ExplainJobResponse:
         """What the job waits for, and what would change it."""
         return self._call(calls.explain_job(self.name))
+
+    def provenance(self, row_index: int) -> provenance_pb2.RowProvenance:
+        """Where the answer of one row comes from, digest by digest; OFFSET_OUT_OF_RANGE without such a row."""
+        return self._call(calls.get_row_provenance(self.name, row_index))
 
     def _call(self, call: calls.Call[calls.T]) -> calls.T:
         return self._transport.call(call, trace=self.trace)

@@ -5,6 +5,7 @@ import warnings
 
 from tidemill.v1 import job_pb2 as tidemill_dot_v1_dot_job__pb2
 from tidemill.v1 import job_service_pb2 as tidemill_dot_v1_dot_job__service__pb2
+from tidemill.v1 import provenance_pb2 as tidemill_dot_v1_dot_provenance__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -123,6 +124,11 @@ class JobServiceStub:
                 '/tidemill.v1.JobService/ExplainJob',
                 request_serializer=tidemill_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
+                _registered_method=True)
+        self.GetRowProvenance = channel.unary_unary(
+                '/tidemill.v1.JobService/GetRowProvenance',
+                request_serializer=tidemill_dot_v1_dot_provenance__pb2.GetRowProvenanceRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_provenance__pb2.RowProvenance.FromString,
                 _registered_method=True)
 
 
@@ -258,6 +264,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRowProvenance(self, request, context):
+        """Says where the answer of one row comes from, from its request to the stored output, and checks the digests on the way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -345,6 +358,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ExplainJob,
                     request_deserializer=tidemill_dot_v1_dot_job__service__pb2.ExplainJobRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_job__service__pb2.ExplainJobResponse.SerializeToString,
+            ),
+            'GetRowProvenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRowProvenance,
+                    request_deserializer=tidemill_dot_v1_dot_provenance__pb2.GetRowProvenanceRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_provenance__pb2.RowProvenance.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -810,6 +828,33 @@ class JobService:
             '/tidemill.v1.JobService/ExplainJob',
             tidemill_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
             tidemill_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRowProvenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/GetRowProvenance',
+            tidemill_dot_v1_dot_provenance__pb2.GetRowProvenanceRequest.SerializeToString,
+            tidemill_dot_v1_dot_provenance__pb2.RowProvenance.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from tidemill.v1 import job_pb2 as _job_pb2
 from tidemill.v1 import job_service_pb2 as _job_service_pb2
+from tidemill.v1 import provenance_pb2 as _provenance_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -81,6 +82,8 @@ class JobServiceStub:
     """Says what a job would cost and when it would end, without creating it."""
     ExplainJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]
     """Says what a job waits for and what would change it."""
+    GetRowProvenance: _grpc.UnaryUnaryMultiCallable[_provenance_pb2.GetRowProvenanceRequest, _provenance_pb2.RowProvenance]
+    """Says where the answer of one row comes from, from its request to the stored output, and checks the digests on the way."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -134,6 +137,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Says what a job would cost and when it would end, without creating it."""
     ExplainJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]  # type: ignore[assignment]
     """Says what a job waits for and what would change it."""
+    GetRowProvenance: _aio.UnaryUnaryMultiCallable[_provenance_pb2.GetRowProvenanceRequest, _provenance_pb2.RowProvenance]  # type: ignore[assignment]
+    """Says where the answer of one row comes from, from its request to the stored output, and checks the digests on the way."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Batch jobs: create, fill with rows, seal, follow, read.
@@ -286,5 +291,13 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ExplainJobResponse, _abc.Awaitable[_job_service_pb2.ExplainJobResponse]]:
         """Says what a job waits for and what would change it."""
+
+    @_abc_1.abstractmethod
+    def GetRowProvenance(
+        self,
+        request: _provenance_pb2.GetRowProvenanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_provenance_pb2.RowProvenance, _abc.Awaitable[_provenance_pb2.RowProvenance]]:
+        """Says where the answer of one row comes from, from its request to the stored output, and checks the digests on the way."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
