@@ -29,6 +29,10 @@ SECTIONS: dict[str, type[BaseSettings]] = {
 OTHERS: dict[str, dict[str, tuple[str, str]]] = {
     "Client and command": {
         "TIDEMILL_ADDRESS": ("Gateway to talk to. Default: the one that `tidemill up` runs here.", "127.0.0.1:7070"),
+        "TIDEMILL_CA": (
+            "PEM certificates that may sign for the gateway. Default: those of the system.",
+            "/etc/tidemill/ca.pem",
+        ),
         "TIDEMILL_API_KEY": ("API key, as `tidemill keys create` printed it.", "<key>"),
         "ENGINE": ("What `make` and `tidemill up` run the models on: cpu or gpu.", "cpu"),
     },
@@ -44,6 +48,12 @@ EXAMPLES = {
     "TIDEMILL_HOME": "/var/lib/tidemill",
     "TIDEMILL_TELEMETRY_DIR": "/var/log/tidemill",
     "TIDEMILL_READY_FILE": "/run/tidemill/gateway.json",
+    "TIDEMILL_MTLS_CERTIFICATE": "/etc/tidemill/gateway.pem",
+    "TIDEMILL_MTLS_KEY": "/etc/tidemill/gateway-key.pem",
+    "TIDEMILL_MTLS_CA": "/etc/tidemill/ca.pem",
+    "TIDEMILL_GATEWAY_TLS_CERTIFICATE": "/etc/tidemill/public.pem",
+    "TIDEMILL_GATEWAY_TLS_KEY": "/etc/tidemill/public-key.pem",
+    "TIDEMILL_GATEWAY_AUDIT_FILE": "/var/log/tidemill/audit.jsonl",
     "TIDEMILL_SCHEDULER_LEDGER": "sqlite:////var/lib/tidemill/ledger.sqlite3",
     "TIDEMILL_SCHEDULER_LEDGER_PASSWORD": "<password>",
     "TIDEMILL_SCHEDULER_ADVERTISE": "scheduler-1.example:7080",

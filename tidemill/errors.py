@@ -43,6 +43,7 @@ class Reason(StrEnum):
     INVALID_NAME = "INVALID_NAME"
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    KEY_NOT_FOUND = "KEY_NOT_FOUND"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
 
     # Shape and range of what was sent.
@@ -71,6 +72,7 @@ class Reason(StrEnum):
     DEADLINE_INFEASIBLE = "DEADLINE_INFEASIBLE"
     DEADLINE_OUT_OF_RANGE = "DEADLINE_OUT_OF_RANGE"
     QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    RATE_EXCEEDED = "RATE_EXCEEDED"
     MODEL_DRAINED = "MODEL_DRAINED"
     OFFSET_OUT_OF_RANGE = "OFFSET_OUT_OF_RANGE"
     ETAG_MISMATCH = "ETAG_MISMATCH"
@@ -250,7 +252,7 @@ class DataCorruptError(TidemillError):
 _REASONS_OF: dict[type[TidemillError], tuple[Reason, ...]] = {
     AuthenticationError: (Reason.API_KEY_MISSING, Reason.API_KEY_INVALID),
     PermissionDeniedError: (Reason.PERMISSION_DENIED,),
-    NotFoundError: (Reason.JOB_NOT_FOUND, Reason.MODEL_NOT_FOUND),
+    NotFoundError: (Reason.JOB_NOT_FOUND, Reason.MODEL_NOT_FOUND, Reason.KEY_NOT_FOUND),
     InvalidRequestError: (
         Reason.INVALID_NAME,
         Reason.INVALID_ARGUMENT,
@@ -283,7 +285,7 @@ _REASONS_OF: dict[type[TidemillError], tuple[Reason, ...]] = {
         Reason.CHUNK_NOT_LEASED,
     ),
     DeadlineInfeasibleError: (Reason.DEADLINE_INFEASIBLE,),
-    QuotaExceededError: (Reason.QUOTA_EXCEEDED,),
+    QuotaExceededError: (Reason.QUOTA_EXCEEDED, Reason.RATE_EXCEEDED),
     ServiceUnavailableError: (
         Reason.UNAVAILABLE,
         Reason.OVERLOADED,

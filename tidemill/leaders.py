@@ -17,6 +17,7 @@ from tidemill import telemetry
 from tidemill.channel import open_channel
 from tidemill.errors import Reason, TidemillError
 from tidemill.status import from_rpc_error
+from tidemill.tls import TlsFiles
 from tidemill.waiting import wait_for_event
 
 log = telemetry.logger(__name__)
@@ -31,8 +32,9 @@ _EOF = cast("Any", grpc.aio).EOF
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
-def open_leader_channel(addresses: str, service: str = SCHEDULER) -> grpc.aio.Channel:
-    """A channel to `host:port`, or to that of `host:port,host:port,…` where `service` is healthy.
+def open_leader_channel(addresses: str, service: str = SCHEDULER, *, tls: TlsFiles | None = None) -> grpc.aio.Channel:
+    """A channel to `host:port`, or to that of `host:port,host:port,…` where `service` is healthy; with TLS as
+    `tidemill.channel.open_channel` has it.
 
     Raises:
         ValueError: there is no address in it.
@@ -41,16 +43,16 @@ def open_leader_channel(addresses: str, service: str = SCHEDULER) -> grpc.aio.Ch
     if not each:
         raise ValueError("needs one address or more: host:port,host:port")
     if len(each) == 1:
-        return open_channel(each[0])
-    return cast("grpc.aio.Channel", LeaderChannel(each, service))
+        return open_channel(each[0], tls)
+    return cast("grpc.aio.Channel", LeaderChannel(each, service, tls))
 
 
 class LeaderChannel:
     """As much of `grpc.aio.Channel` as generated stubs use, over several addresses of which one answers."""
 
-    def __init__(self, addresses: Sequence[str], service: str) -> None:
+    def __init__(self, addresses: Sequence[str], service: str, tls: TlsFiles | None = None) -> None:
         """Probes begin with the first call or the first wait for a state."""
-        self._channels = {address: open_channel(address) for address in addresses}
+        self._channels = {address: open_channel(address, tls) for address in addresses}
         self._service = service
         self._leader = addresses[0]
         self._found = False

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +22,10 @@ from prometheus_client import Counter, Histogram
 
 from tidemill import ops, telemetry
 from tidemill.errors import Reason, TidemillError
+from tidemill.interception import HandlerWrapper, Stream, Unary
 from tidemill.malformed import checked, tolerant
 from tidemill.status import STATUS_OF, abort
+from tidemill.tls import Certificates, TlsFiles
 
 log = telemetry.logger(__name__)
 
@@ -65,6 +68,10 @@ class ServerSpec:
             end ends the process.
         max_message_bytes: larger requests are refused by gRPC.
         max_calls: calls beyond so many at a time are refused.
+        tls: the server's certificate; with a CA, clients must show one of it too.
+        tls_remedy: which settings give it one.
+        plaintext: whether it may be reachable from other machines without.
+        interceptors: around each call, inside of what every server does.
         traces: begin a trace for a call that brings none; without, such a call leaves no span.
         grace_seconds: open calls get so long at shutdown.
     """
@@ -79,15 +86,22 @@ class ServerSpec:
     ready_file: Path | None = None
     max_message_bytes: int = 4 << 20
     max_calls: int = 4096
+    tls: TlsFiles | None = None
+    tls_remedy: str = "give it some"
+    plaintext: bool = False
+    interceptors: Sequence[HandlerWrapper] = ()
     traces: bool = True
     grace_seconds: float = 10.0
 
 
 async def serve(spec: ServerSpec) -> None:
-    """Serve until SIGTERM or SIGINT, then drain: health NOT_SERVING, streams finish, open calls get the grace."""
+    """Serve until SIGTERM or SIGINT, then drain: health NOT_SERVING, streams finish, open calls get the grace.
+
+    Raises INVALID_ARGUMENT for certificates that cannot be used, and for plaintext beyond loopback.
+    """
     stop = shutdown_event()
     server = grpc.aio.server(
-        interceptors=[_Edge(spec.traces)],
+        interceptors=[_Edge(spec.traces), *spec.interceptors],
         options=[*_OPTIONS, ("grpc.max_receive_message_length", spec.max_message_bytes)],
         maximum_concurrent_rpcs=spec.max_calls,
     )
@@ -97,7 +111,7 @@ async def serve(spec: ServerSpec) -> None:
     names = [*spec.services, health.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server)
     host = spec.address.rpartition(":")[0]
-    port = server.add_insecure_port(spec.address)
+    port = _add_port(server, spec)
     await server.start()
     operators = ops.OpsServer(spec.http_address, lambda: _readiness(spec, stop))
     set_serving = _health(checker, ("", *spec.services))
@@ -118,6 +132,27 @@ async def serve(spec: ServerSpec) -> None:
     log.info("stopped")
     if leading is not None and not leading.cancelled():
         leading.result()
+
+
+def _add_port(server: grpc.aio.Server, spec: ServerSpec) -> int:
+    if spec.tls is not None:
+        return server.add_secure_port(spec.address, Certificates(spec.tls).server_credentials())
+    if not spec.plaintext and not _is_loopback(spec.address):
+        raise TidemillError(
+            Reason.INVALID_ARGUMENT,
+            f"{spec.address} is reachable from other machines and has no certificate: {spec.tls_remedy}, or set "
+            "TIDEMILL_PLAINTEXT=true where a private network or a proxy with TLS protects it",
+            metadata={"address": spec.address},
+        )
+    return server.add_insecure_port(spec.address)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _health(checker: Any, names: Sequence[str]) -> Callable[[bool], Awaitable[None]]:
@@ -154,77 +189,50 @@ def _readiness(spec: ServerSpec, stop: asyncio.Event) -> ops.Readiness:
     return spec.ready()
 
 
-class _Edge(cast("Any", grpc.aio).ServerInterceptor):
+class _Edge(HandlerWrapper):
     """Around each call: continue the caller's trace, note its deadline, turn errors into statuses, count it."""
 
     def __init__(self, traces: bool) -> None:
+        super().__init__()
         self._traces = traces
-        self._wrapped: dict[str, Any] = {}
 
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        method: str = handler_call_details.method
-        # A method's handler is the same for every call, so it is wrapped once.
-        if method in self._wrapped:
-            return self._wrapped[method]
-        handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith("/tidemill."):
-            return handler
-        wrapped = self._wrapped[method] = self._wrap(method, handler)
-        return wrapped
+    def deserializer(self, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        """See `tidemill.malformed`."""
+        return tolerant(read)
 
-    def _wrap(self, method: str, handler: Any) -> Any:
-        wrap = _wrap_stream if handler.response_streaming else _wrap_unary
-        if handler.request_streaming:
-            behavior = handler.stream_stream or handler.stream_unary
-        else:
-            behavior = handler.unary_stream or handler.unary_unary
-        factory = _FACTORIES[handler.request_streaming, handler.response_streaming]
-        return factory(
-            wrap(method, behavior, self._traces),
-            request_deserializer=tolerant(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
+    def wrap_unary(self, method: str, behavior: Unary, *, streamed: bool) -> Unary:  # noqa: ARG002 - of no matter here
+        """Likewise."""
+        seconds = _SECONDS.labels(f"/{method}")
 
+        async def handle(request: Any, context: Any) -> Any:
+            span = _enter(method, context, self._traces)
+            started = time.monotonic()
+            try:
+                response = await behavior(checked(request), context)
+            except BaseException as exc:
+                await _fail(method, span, context, exc)
+                raise
+            seconds.observe(time.monotonic() - started)
+            _leave(method, span, grpc.StatusCode.OK)
+            return response
 
-_FACTORIES: dict[tuple[bool, bool], Any] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
+        return handle
 
+    def wrap_stream(self, method: str, behavior: Stream, *, streamed: bool) -> Stream:  # noqa: ARG002 - likewise
+        """Likewise."""
 
-def _wrap_unary(method: str, behavior: Any, traces: bool) -> Any:
-    seconds = _SECONDS.labels(method)
+        async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
+            span = _enter(method, context, self._traces)
+            try:
+                async with aclosing(cast("Any", behavior(checked(request), context))) as responses:
+                    async for response in responses:
+                        yield response
+            except BaseException as exc:
+                await _fail(method, span, context, exc)
+                raise
+            _leave(method, span, grpc.StatusCode.OK)
 
-    async def handle(request: Any, context: Any) -> Any:
-        span = _enter(method, context, traces)
-        started = time.monotonic()
-        try:
-            response = await behavior(checked(request), context)
-        except BaseException as exc:
-            await _fail(method, span, context, exc)
-            raise
-        seconds.observe(time.monotonic() - started)
-        _leave(method, span, grpc.StatusCode.OK)
-        return response
-
-    return handle
-
-
-def _wrap_stream(method: str, behavior: Any, traces: bool) -> Any:
-    async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
-        span = _enter(method, context, traces)
-        try:
-            async with aclosing(behavior(checked(request), context)) as responses:
-                async for response in responses:
-                    yield response
-        except BaseException as exc:
-            await _fail(method, span, context, exc)
-            raise
-        _leave(method, span, grpc.StatusCode.OK)
-
-    return handle
+        return handle
 
 
 def _enter(method: str, context: Any, traces: bool) -> trace.Span:
@@ -235,13 +243,13 @@ def _enter(method: str, context: Any, traces: bool) -> trace.Span:
         return trace.INVALID_SPAN
     # Each RPC runs in a task of its own, so what is attached here ends with it and is never detached.
     parent = telemetry.context_from_metadata(metadata)
-    span = telemetry.tracer(__name__).start_span(method.lstrip("/"), parent, kind=SpanKind.SERVER)
+    span = telemetry.tracer(__name__).start_span(method, parent, kind=SpanKind.SERVER)
     otel_context.attach(trace.set_span_in_context(span))
     return span
 
 
 def _leave(method: str, span: trace.Span, code: grpc.StatusCode) -> None:
-    _CALLS.labels(method, code.name).inc()
+    _CALLS.labels(f"/{method}", code.name).inc()
     span.set_attribute("rpc.grpc.status_code", cast("tuple[int, str]", code.value)[0])
     if code is not grpc.StatusCode.OK:
         span.set_status(Status(StatusCode.ERROR, code.name))

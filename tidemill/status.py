@@ -20,6 +20,7 @@ STATUS_OF: dict[Reason, grpc.StatusCode] = {
     Reason.INVALID_NAME: Code.INVALID_ARGUMENT,
     Reason.JOB_NOT_FOUND: Code.NOT_FOUND,
     Reason.MODEL_NOT_FOUND: Code.NOT_FOUND,
+    Reason.KEY_NOT_FOUND: Code.NOT_FOUND,
     Reason.REQUEST_ID_REUSED: Code.ALREADY_EXISTS,
     Reason.INVALID_ARGUMENT: Code.INVALID_ARGUMENT,
     Reason.INVALID_ROWS: Code.INVALID_ARGUMENT,
@@ -42,6 +43,7 @@ STATUS_OF: dict[Reason, grpc.StatusCode] = {
     Reason.DEADLINE_INFEASIBLE: Code.FAILED_PRECONDITION,
     Reason.DEADLINE_OUT_OF_RANGE: Code.INVALID_ARGUMENT,
     Reason.QUOTA_EXCEEDED: Code.RESOURCE_EXHAUSTED,
+    Reason.RATE_EXCEEDED: Code.RESOURCE_EXHAUSTED,
     Reason.MODEL_DRAINED: Code.FAILED_PRECONDITION,
     Reason.OFFSET_OUT_OF_RANGE: Code.OUT_OF_RANGE,
     Reason.ETAG_MISMATCH: Code.ABORTED,
@@ -85,8 +87,8 @@ _PRECONDITION_CODES = frozenset({Code.FAILED_PRECONDITION})
 def rpc_status(error: TidemillError) -> status_pb2.Status:
     """The wire form of `error`, cut to what trailers hold: one ErrorInfo, and the fitting further details.
 
-    The metadata of QUOTA_EXCEEDED name the `subject`, the `quota` and its `limit`; those of DEADLINE_INFEASIBLE the
-    `earliest_feasible_time` (RFC 3339).
+    The metadata of QUOTA_EXCEEDED and RATE_EXCEEDED name the `subject`, the `quota` and its `limit`; those of
+    DEADLINE_INFEASIBLE the `earliest_feasible_time` (RFC 3339).
     """
     error = fitting(error)
     code = STATUS_OF[error.reason]
@@ -95,7 +97,7 @@ def rpc_status(error: TidemillError) -> status_pb2.Status:
         details.append(_bad_request(error))
     elif code in _PRECONDITION_CODES:
         details.append(_precondition_failure(error))
-    if error.reason is Reason.QUOTA_EXCEEDED:
+    if error.reason in (Reason.QUOTA_EXCEEDED, Reason.RATE_EXCEEDED):
         details.append(_quota_failure(error))
     if error.retry_after is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after)))

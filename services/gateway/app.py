@@ -9,23 +9,26 @@ import grpc.aio
 from services.gateway.admin import Admin
 from services.gateway.append import AppendRows
 from services.gateway.appender import SegmentLimits
+from services.gateway.audit import AuditLog
 from services.gateway.auth import Authenticator
 from services.gateway.background import Background
 from services.gateway.catalogue import ModelCatalogue
 from services.gateway.completions import Completions
 from services.gateway.create import CreateJob
 from services.gateway.drain import Drain
+from services.gateway.guard import Guard
 from services.gateway.jobs import Jobs
 from services.gateway.limits import MAX_MESSAGE_BYTES
 from services.gateway.models import Models
 from services.gateway.page_tokens import PageTokens
 from services.gateway.provenance import Provenance
+from services.gateway.rates import Rates
 from services.gateway.results import ReadResults
 from services.gateway.retry import RetryFailedRows
 from services.gateway.scheduler import Scheduler
 from services.gateway.seal import Sealer
 from services.gateway.service import AdminService, Callers, JobService, ModelService
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import TLS_VARIABLES, GatewaySettings
 from services.gateway.submit import SubmitJob
 from services.gateway.verbs import Verbs
 from services.gateway.watch import WatchJob
@@ -48,6 +51,7 @@ class Gateway:
     jobs: JobService
     models: ModelService
     admin: AdminService
+    guard: Guard
     drain: Drain
     background: Background
 
@@ -56,7 +60,9 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
     """The gateway's parts; raises STORE_FAILED when the object store cannot be used."""
     store = open_store(settings.store_uri(common))
     pepper = settings.key_pepper.get_secret_value()
-    callers = Callers(Authenticator(settings.keys_path(common), pepper))
+    callers = Callers()
+    audit = AuditLog(settings.audit_file)
+    guard = Guard(Authenticator(settings.keys_path(common), pepper), Rates(settings.rates), audit)
     scheduler = Scheduler(connection, settings.scheduler_patience_seconds)
     drain, background = Drain(), Background()
     catalogue, tokens = ModelCatalogue(scheduler), PageTokens(pepper)
@@ -80,17 +86,17 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
         provenance=Provenance(scheduler, store),
     )
     models, admin = Models(scheduler, tokens), Admin(scheduler, store)
-    return Gateway(service, ModelService(callers, models), AdminService(callers, admin), drain, background)
+    return Gateway(service, ModelService(callers, models), AdminService(callers, admin), guard, drain, background)
 
 
 async def run(settings: GatewaySettings, common: CommonSettings) -> None:
     """Serve until told to stop."""
     # pyarrow imports pandas for its first table, which takes a second that no client should wait for.
     input_table([])
-    async with open_leader_channel(settings.scheduler) as connection:
+    async with open_leader_channel(settings.scheduler, tls=common.mtls) as connection:
         gateway = build(settings, common, connection)
         link = _SchedulerLink(connection)
-        following = asyncio.create_task(link.follow())
+        tasks = [asyncio.create_task(link.follow()), asyncio.create_task(gateway.guard.watch())]
 
         def register(server: grpc.aio.Server) -> None:
             job_service_pb2_grpc.add_JobServiceServicer_to_server(gateway.jobs, server)
@@ -103,6 +109,10 @@ async def run(settings: GatewaySettings, common: CommonSettings) -> None:
                 http_address=settings.http_address,
                 services=SERVICES,
                 register=register,
+                tls=settings.tls,
+                tls_remedy=f"set {' and '.join(TLS_VARIABLES)}",
+                plaintext=common.plaintext,
+                interceptors=[gateway.guard],
                 ready=link.readiness,
                 drain=gateway.drain.start,
                 ready_file=common.ready_file,
@@ -110,7 +120,9 @@ async def run(settings: GatewaySettings, common: CommonSettings) -> None:
                 grace_seconds=settings.drain_seconds,
             )
         )
-        following.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await gateway.background.close(settings.drain_seconds)
 
 

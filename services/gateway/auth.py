@@ -3,13 +3,16 @@
 import hmac
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tidemill import names, telemetry
 from tidemill.errors import Reason, TidemillError
-from tidemill.keys import KeyRecord, hash_key, key_id, list_keys
+from tidemill.key_use import note_uses
+from tidemill.keys import KeyRecord, Scope, hash_key, key_id, list_keys
 
 log = telemetry.logger(__name__)
 
@@ -19,11 +22,12 @@ _NO_RECORD = KeyRecord(id="", tenant="", hash="0" * 64, create_time="")
 
 @dataclass(frozen=True)
 class Principal:
-    """The caller: its tenant, the public id of its key, and whether it may act as the operator."""
+    """The caller: its tenant, the public id of its key, what the key may be used for, and the hash of its secret."""
 
     tenant: str
     key_id: str
-    admin: bool = False
+    scopes: tuple[Scope, ...]
+    secret_hash: str = field(repr=False)
 
     def job(self, name: str) -> names.JobName:
         """The job of that name; JOB_NOT_FOUND when it is another tenant's."""
@@ -37,14 +41,21 @@ class Principal:
         if parent and names.parse_parent(parent) != self.tenant:
             raise TidemillError(Reason.JOB_NOT_FOUND, f"{parent} does not exist", metadata={"parent": parent})
 
-    def require_admin(self, action: str) -> None:
-        """PERMISSION_DENIED unless the key is an admin key."""
-        if not self.admin:
-            raise TidemillError(
-                Reason.PERMISSION_DENIED,
-                f"{action} needs an admin key; the operator makes one with `tidemill keys create --admin`",
-                metadata={"action": action, "key": self.key_id},
-            )
+    def require(self, scope: Scope, action: str) -> None:
+        """PERMISSION_DENIED unless the key has the scope."""
+        if scope in self.scopes:
+            return
+        command = f"tidemill keys create --tenant {self.tenant} --scope {scope}"
+        raise TidemillError(
+            Reason.PERMISSION_DENIED,
+            f"{action} needs the scope {scope}, which the key {self.key_id} lacks (it has {', '.join(self.scopes)}); "
+            f"the operator makes a key that has it with `{command}`",
+            metadata={"action": action, "key": self.key_id, "scope": scope},
+        )
+
+
+caller: ContextVar[Principal] = ContextVar("caller")
+"""Who makes the call that is being handled."""
 
 
 class Authenticator:
@@ -55,7 +66,8 @@ class Authenticator:
         self._pepper = pepper
         self._version: tuple[int, ...] | None = None
         self._records: dict[str, KeyRecord] = {}
-        self._refresh()
+        self._uses: dict[str, str] = {}
+        self.refresh()
 
     def authenticate(self, metadata: Iterable[tuple[str, Any]]) -> Principal:
         """The caller behind a call's metadata; API_KEY_MISSING or API_KEY_INVALID."""
@@ -65,14 +77,37 @@ class Authenticator:
             raise TidemillError(
                 Reason.API_KEY_INVALID, "the API key is malformed: keys look like tm_live_<id>_<secret>"
             )
-        self._refresh()
+        self.refresh()
+        now = datetime.now(UTC)
         record = self._records.get(public_id, _NO_RECORD)
-        matches = hmac.compare_digest(hash_key(self._pepper, key), record.hash)
-        if not matches or record is _NO_RECORD:
-            raise TidemillError(Reason.API_KEY_INVALID, "the API key is unknown or was revoked")
-        return Principal(record.tenant, record.id, record.admin)
+        secret_hash = hash_key(self._pepper, key)
+        # Every hash is compared, whatever the first comparison said.
+        matches = [hmac.compare_digest(secret_hash, known) for known in record.hashes(now) or (_NO_RECORD.hash,)]
+        if not any(matches) or record is _NO_RECORD:
+            raise _unknown()
+        self._uses[record.id] = now.isoformat(timespec="seconds")
+        return Principal(record.tenant, record.id, record.scopes, secret_hash)
 
-    def _refresh(self) -> None:
+    def check_still(self, principal: Principal, scope: Scope, action: str) -> None:
+        """Raise what a caller with an open call would get for a new one; the file is as `refresh` last found it."""
+        record = self._records.get(principal.key_id, _NO_RECORD)
+        if principal.tenant != record.tenant or principal.secret_hash not in record.hashes(datetime.now(UTC)):
+            raise _unknown()
+        Principal(record.tenant, record.id, record.scopes, principal.secret_hash).require(scope, action)
+
+    def write_uses(self) -> None:
+        """Write down when keys were used since the last time; what cannot be written is tried again. Blocks."""
+        uses, self._uses = self._uses, {}
+        if not uses:
+            return
+        try:
+            note_uses(self._path, uses)
+        except OSError as exc:
+            self._uses = {**uses, **self._uses}
+            log.warning("uses of keys not written", path=str(self._path), error=str(exc))
+
+    def refresh(self) -> None:
+        """Read the file if it changed."""
         version = _file_version(self._path)
         if version == self._version:
             return
@@ -84,6 +119,10 @@ class Authenticator:
         else:
             self._records = {record.id: record for record in records}
         self._version = version
+
+
+def _unknown() -> TidemillError:
+    return TidemillError(Reason.API_KEY_INVALID, "the API key is unknown, expired or revoked")
 
 
 def _bearer(metadata: Iterable[tuple[str, Any]]) -> str:

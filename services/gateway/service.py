@@ -7,10 +7,9 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.gateway import metrics
 from services.gateway.admin import Admin
 from services.gateway.append import AppendRows
-from services.gateway.auth import Authenticator, Principal
+from services.gateway.auth import Principal, caller
 from services.gateway.completions import Completions
 from services.gateway.convert import public_job
 from services.gateway.create import CreateJob
@@ -24,7 +23,6 @@ from services.gateway.submit import SubmitJob
 from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
 from services.gateway.verbs import Verbs
 from services.gateway.watch import WatchJob
-from tidemill.errors import TidemillError
 from tidemill.store import ObjectStore
 from tidemill.v1 import (
     admin_service_pb2,
@@ -39,21 +37,13 @@ from tidemill.v1 import (
 
 
 class Callers:
-    """Names the caller of an RPC."""
+    """Names the caller of an RPC, whom the guard let in."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
-
-    def caller(self, context: Any, request: Message | None = None) -> Principal:
-        """The caller, or UNAUTHENTICATED; UNSUPPORTED_PARAMETER when `request` has fields that nobody would read."""
-        try:
-            principal = self._authenticator.authenticate(context.invocation_metadata() or ())
-        except TidemillError as exc:
-            metrics.AUTH_FAILURES.labels(exc.reason).inc()
-            raise
+    def caller(self, context: Any, request: Message | None = None) -> Principal:  # noqa: ARG002 - the call's own
+        """The caller; UNSUPPORTED_PARAMETER when `request` has fields that nobody would read."""
         if request is not None and has_unknown_fields(request):
             raise unknown_fields()
-        return principal
+        return caller.get()
 
 
 class JobService(job_service_pb2_grpc.JobServiceServicer):
@@ -186,18 +176,22 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return await self._models.get(request.name)
 
     async def DrainModel(self, request: model_service_pb2.DrainModelRequest, context: Any) -> model_service_pb2.Model:
-        return await self._models.change(self._callers.caller(context, request), request.name, drained=True)
+        self._callers.caller(context, request)
+        return await self._models.change(request.name, drained=True)
 
     async def UndrainModel(
         self, request: model_service_pb2.UndrainModelRequest, context: Any
     ) -> model_service_pb2.Model:
-        return await self._models.change(self._callers.caller(context, request), request.name, drained=False)
+        self._callers.caller(context, request)
+        return await self._models.change(request.name, drained=False)
 
     async def PinModel(self, request: model_service_pb2.PinModelRequest, context: Any) -> model_service_pb2.Model:
-        return await self._models.change(self._callers.caller(context, request), request.name, pinned=True)
+        self._callers.caller(context, request)
+        return await self._models.change(request.name, pinned=True)
 
     async def UnpinModel(self, request: model_service_pb2.UnpinModelRequest, context: Any) -> model_service_pb2.Model:
-        return await self._models.change(self._callers.caller(context, request), request.name, pinned=False)
+        self._callers.caller(context, request)
+        return await self._models.change(request.name, pinned=False)
 
 
 class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
@@ -208,7 +202,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         self._admin = admin
 
     async def RequeueChunk(self, request: admin_service_pb2.RequeueChunkRequest, context: Any) -> job_pb2.Job:
-        return await self._admin.requeue_chunk(self._callers.caller(context, request), request)
+        self._callers.caller(context, request)
+        return await self._admin.requeue_chunk(request)
 
     async def ForceFailJob(self, request: admin_service_pb2.ForceFailJobRequest, context: Any) -> job_pb2.Job:
-        return await self._admin.force_fail(self._callers.caller(context, request), request)
+        self._callers.caller(context, request)
+        return await self._admin.force_fail(request)

@@ -5,8 +5,14 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.gateway.limits import MAX_FRAME_BYTES
+from services.gateway.rates import RateLimits
 from tidemill.config import CommonSettings
 from tidemill.keys import MIN_PEPPER_BYTES
+from tidemill.tls import TlsFiles, optional_files
+
+TLS_VARIABLES = ("TIDEMILL_GATEWAY_TLS_CERTIFICATE", "TIDEMILL_GATEWAY_TLS_KEY")
+MIN_BYTES_PER_SECOND = 1 << 20
 
 
 class GatewaySettings(BaseSettings):
@@ -15,6 +21,10 @@ class GatewaySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TIDEMILL_GATEWAY_", extra="ignore", frozen=True)
 
     address: str = Field(default="127.0.0.1:7070", description="Where clients connect (gRPC).")
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM certificate chain that clients see. Default: plaintext, on loopback only."
+    )
+    tls_key: Path | None = Field(default=None, description="Its PEM key, without a passphrase.")
     http_address: str = Field(default="127.0.0.1:7071", description="Where /metrics, /healthz and /readyz are.")
     scheduler: str = Field(
         default="127.0.0.1:7080", description="Address of the scheduler, or `host:port,host:port,…` of several."
@@ -22,6 +32,21 @@ class GatewaySettings(BaseSettings):
     store: str | None = Field(default=None, description="Object store. Default: `file://<home>/store`.")
     keys_file: Path | None = Field(default=None, description="API keys. Default: `<home>/keys.json`.")
     key_pepper: SecretStr = Field(description="Secret under which API keys are hashed, 16 bytes or more.")
+    audit_file: Path | None = Field(
+        default=None, description="A line for each call that changes something. Default: the log, as `audit`."
+    )
+    tenant_calls_per_second: int = Field(
+        default=2000, ge=0, description="Calls that a tenant may make a second, twice as many at once; 0: no limit."
+    )
+    tenant_upload_bytes_per_second: int = Field(
+        default=0, ge=0, description="Bytes of requests a second and tenant, 1 MiB or more; 0: no limit."
+    )
+    tenant_download_bytes_per_second: int = Field(
+        default=0, ge=0, description="Bytes of results a second and tenant, 1 MiB or more; 0: no limit."
+    )
+    tenant_streams: int = Field(
+        default=2048, ge=0, description="Streams (rows, results, watches) that a tenant may hold open; 0: no limit."
+    )
     segment_rows: int = Field(default=4096, ge=1, le=1 << 20, description="Most rows of an input segment.")
     segment_bytes: int = Field(default=8 << 20, ge=1024, le=1 << 30, description="Most request bytes of a segment.")
     linger_seconds: float = Field(default=0.05, ge=0, le=5, description="How long rows wait for company.")
@@ -37,6 +62,30 @@ class GatewaySettings(BaseSettings):
         if len(pepper.get_secret_value().encode()) < MIN_PEPPER_BYTES:
             raise ValueError(f"needs {MIN_PEPPER_BYTES} bytes or more, for instance of `openssl rand -hex 32`")
         return pepper
+
+    @field_validator("tenant_upload_bytes_per_second", "tenant_download_bytes_per_second")
+    @classmethod
+    def _lets_a_message_pass(cls, rate: int) -> int:
+        if 0 < rate < MIN_BYTES_PER_SECOND:
+            raise ValueError(
+                f"must be 0 or at least {MIN_BYTES_PER_SECOND}: one frame may have {MAX_FRAME_BYTES} bytes"
+            )
+        return rate
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """What clients see; None for plaintext. Raises INVALID_ARGUMENT for half of the settings."""
+        return optional_files(self.tls_certificate, self.tls_key, None, names=TLS_VARIABLES, needs_ca=False)
+
+    @property
+    def rates(self) -> RateLimits:
+        """What one tenant may ask of this gateway."""
+        return RateLimits(
+            self.tenant_calls_per_second,
+            self.tenant_upload_bytes_per_second,
+            self.tenant_download_bytes_per_second,
+            self.tenant_streams,
+        )
 
     def store_uri(self, common: CommonSettings) -> str:
         """`store`, or its default below the home folder."""

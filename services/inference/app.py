@@ -96,7 +96,7 @@ class Inference:
             Catalog(sources, store.store, digests, self._settings.max_model_len),
             self._common.home,
         )
-        self._link = SchedulerLink(self._settings.scheduler, new_worker_id())
+        self._link = SchedulerLink(self._settings.scheduler, new_worker_id(), self._common.mtls)
         self._worker = Worker(self._settings, engines, self._link, store, uri)
         await engines.describe()
         watching = asyncio.create_task(engines.watch(), name="engine-watch")

@@ -12,6 +12,7 @@ from tidemill import channel, leaders, telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2_grpc
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
+from tidemill.tls import TlsFiles
 
 __all__ = ["LeaseVoidError", "SchedulerLink", "is_transient"]
 
@@ -48,8 +49,8 @@ def is_transient(error: TidemillError) -> bool:
 class SchedulerLink:
     """Calls of one worker. `answered` tells whether the last call got through."""
 
-    def __init__(self, address: str, worker_id: str) -> None:
-        self._channel = leaders.open_leader_channel(address)
+    def __init__(self, address: str, worker_id: str, tls: TlsFiles | None = None) -> None:
+        self._channel = leaders.open_leader_channel(address, tls=tls)
         self._stub: Any = scheduler_service_pb2_grpc.SchedulerServiceStub(self._channel)
         self._worker_id = worker_id
         self.answered = False

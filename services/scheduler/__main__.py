@@ -16,7 +16,7 @@ from services.scheduler.routing import RoutedService
 from services.scheduler.service import NAME
 from services.scheduler.settings import SchedulerSettings
 from tidemill import telemetry
-from tidemill.config import CommonSettings
+from tidemill.config import MTLS_VARIABLES, CommonSettings
 from tidemill.errors import TidemillError
 from tidemill.internal.v1 import scheduler_service_pb2_grpc
 from tidemill.ops import Readiness
@@ -77,6 +77,9 @@ def _spec(
         ready_file=common.ready_file,
         max_message_bytes=16 << 20,
         grace_seconds=settings.drain_seconds,
+        tls=common.mtls,
+        tls_remedy=f"set {', '.join(MTLS_VARIABLES)}",
+        plaintext=common.plaintext,
         # Gateways and workers trace what is worth it; thousands of traces of single polls would be noise.
         traces=False,
     )

@@ -96,6 +96,39 @@ def test_keys(alone: Run, tmp_path: Path) -> None:
     assert (tmp_path / "home" / "pepper").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_key_is_made_for_less_and_rotated_and_revoked(alone: Run) -> None:
+    made = json.loads(
+        alone("keys", "create", "--scope", "read", "--scope", "feed", "--expires", "90d", "--json").stdout
+    )
+    assert (made["scopes"], made["state"]) == (["read", "feed"], "active")
+    assert made["expire_time"] > made["create_time"]
+    rotated = alone("keys", "rotate", made["id"], "--overlap", "1h")
+    assert rotated.stdout.strip() != made["key"]
+    assert made["id"] in rotated.stdout
+    assert json.loads(alone("keys", "list", "--json").stdout)[0]["state"] == "rotating"
+    assert "revoked" in alone("keys", "revoke", made["id"]).stderr
+    (listed,) = json.loads(alone("keys", "list", "--json").stdout)
+    assert (listed["state"], listed["scopes"], listed["last_use_time"]) == ("revoked", ["read", "feed"], "")
+    assert "read,feed" in alone("keys", "list").stdout
+    assert "was revoked" in alone("keys", "rotate", made["id"]).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("create", "--scope", "root"), "--scope is one of submit, read, feed, admin"),
+        (("create", "--expires", "soon"), "is not a duration"),
+        (("create", "--expires", "0s"), "is not between"),
+        (("revoke", "a" * 16), "no key"),
+    ],
+)
+def test_bad_arguments_of_keys(alone: Run, arguments: tuple[str, ...], words: str) -> None:
+    alone("keys", "create")
+    refused = alone("keys", *arguments)
+    assert refused.exit_code != 0
+    assert words in refused.stderr
+
+
 def test_a_tiny_model_is_made(alone: Run, tmp_path: Path) -> None:
     made = json.loads(alone("models", "make-tiny", str(tmp_path / "model"), "--json").stdout)
     assert (Path(made["path"]) / "config.json").exists()

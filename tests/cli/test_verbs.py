@@ -76,7 +76,7 @@ def test_estimate(run: Run, service: Service, waiting: str) -> None:
 def test_the_operator_s_tools(run: Run, operator: Run, waiting: str) -> None:
     denied = run("admin", "fail", waiting, "--message", "no")
     assert denied.exit_code == 3
-    assert "tidemill keys create --admin" in denied.stderr
+    assert "tidemill keys create --tenant dev --scope admin" in denied.stderr
     nothing = operator("admin", "requeue", waiting, "--row", "0")
     assert nothing.exit_code == 3
     failed = operator("admin", "fail", waiting, "--message", "in the way", "--json")

@@ -29,7 +29,7 @@ async def test_other_keys_are_refused(client: GatewayClient, worker: FakeWorker)
     for call in all_calls(client, job.name, worker.model):
         with refused("PERMISSION_DENIED") as caught:
             await call
-        assert "tidemill keys create --admin" in caught.value.message
+        assert "tidemill keys create --tenant dev --scope admin" in caught.value.message
     assert (await client.get(job.name)).state == job_pb2.JOB_STATE_RECEIVING
     await client.cancel(job.name)
 

@@ -3,12 +3,14 @@
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tidemill.errors import TidemillError
-from tidemill.keys import create_key, hash_key, key_id, list_keys
+from tidemill.key_use import note_uses, read_uses, use_file
+from tidemill.keys import Scope, create_key, hash_key, key_id, list_keys, revoke_key, rotate_key
 
 PEPPER = "a pepper of some length"
 
@@ -30,13 +32,81 @@ def test_a_key_is_no_admin_key_unless_it_is_made_one(tmp_path: Path) -> None:
     assert [record.admin for record in list_keys(path)] == [False, True]
 
 
-def test_keys_of_a_file_without_the_admin_flag_are_no_admin_keys(tmp_path: Path) -> None:
+def test_keys_of_an_older_file_keep_what_they_could_do(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    create_key(path, PEPPER, "a", admin=True)
-    fields = json.loads(path.read_text())
-    del fields["keys"][0]["admin"]
-    path.write_text(json.dumps(fields))
-    assert [record.admin for record in list_keys(path)] == [False]
+    flags: list[dict[str, bool]] = [{}, {"admin": False}, {"admin": True}]
+    old = [{"id": str(i), "tenant": "a", "hash": "0" * 64, "create_time": "", **flags[i]} for i in range(3)]
+    path.write_text(json.dumps({"version": 1, "keys": old}))
+    common, also_common, admin = list_keys(path)
+    assert common.scopes == also_common.scopes == (Scope.SUBMIT, Scope.READ, Scope.FEED)
+    assert set(admin.scopes) == set(Scope)
+    # What a build of that time cannot read is not written in its version.
+    create_key(path, PEPPER, "b")
+    assert json.loads(path.read_text())["version"] == 2
+    assert list_keys(path)[:3] == [common, also_common, admin]
+
+
+def test_a_key_has_the_scopes_and_the_lifetime_that_it_was_made_with(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    create_key(path, PEPPER, "a", scopes=[Scope.FEED, Scope.READ], lifetime=timedelta(hours=1))
+    (record,) = list_keys(path)
+    assert record.scopes == (Scope.READ, Scope.FEED)
+    now = datetime.now(UTC)
+    assert record.hashes(now) == (record.hash,)
+    assert not record.hashes(now + timedelta(hours=1))
+    assert record.expired(now + timedelta(hours=1))
+
+
+def test_a_rotated_key_has_two_secrets_for_a_while(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    old = create_key(path, PEPPER, "a", scopes=[Scope.READ])
+    new = rotate_key(path, PEPPER, key_id(old) or "", timedelta(hours=1))
+    assert key_id(new) == key_id(old)
+    (record,) = list_keys(path)
+    now = datetime.now(UTC)
+    assert set(record.hashes(now)) == {hash_key(PEPPER, old), hash_key(PEPPER, new)}
+    assert record.hashes(now + timedelta(hours=1)) == (hash_key(PEPPER, new),)
+    assert record.scopes == (Scope.READ,)
+    newest = rotate_key(path, PEPPER, record.id, timedelta(hours=1))
+    assert set(list_keys(path)[0].hashes(now)) == {hash_key(PEPPER, new), hash_key(PEPPER, newest)}
+
+
+def test_a_revoked_key_stays_revoked(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    public_id = key_id(create_key(path, PEPPER, "a")) or ""
+    create_key(path, PEPPER, "b")
+    revoked = revoke_key(path, public_id)
+    assert revoked.revoke_time
+    assert revoke_key(path, public_id) == revoked
+    assert [bool(record.hashes(datetime.now(UTC))) for record in list_keys(path)] == [False, True]
+    with pytest.raises(TidemillError, match="was revoked"):
+        rotate_key(path, PEPPER, public_id, timedelta())
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_an_unknown_key_is_neither_rotated_nor_revoked_nor_repeated(tmp_path: Path, present: bool) -> None:
+    path = tmp_path / "keys.json"
+    key = create_key(path, PEPPER, "a") if present else "tm_live_" + "a" * 16 + "_" + "b" * 32
+    before = path.read_bytes() if present else b""
+    for change in (lambda: revoke_key(path, key), lambda: rotate_key(path, PEPPER, key, timedelta())):
+        with pytest.raises(TidemillError, match="KEY_NOT_FOUND: ") as caught:
+            change()
+        assert key not in str(caught.value)
+    assert (path.read_bytes() if present else b"") == before
+
+
+def test_uses_are_merged_and_a_broken_file_costs_only_them(tmp_path: Path) -> None:
+    keys_file = tmp_path / "keys.json"
+    note_uses(keys_file, {"a": "2026-01-02", "b": "2026-01-02"})
+    note_uses(keys_file, {"a": "2026-01-03", "b": "2026-01-01"})
+    assert read_uses(keys_file) == {"a": "2026-01-03", "b": "2026-01-02"}
+    assert use_file(keys_file).stat().st_mode & 0o777 == 0o600
+    for broken in ("{", "[]", '{"a": 1}'):
+        use_file(keys_file).write_text(broken)
+        assert read_uses(keys_file) == {}
+    note_uses(keys_file, {"c": "2026-01-01"})
+    assert read_uses(keys_file) == {"c": "2026-01-01"}
+    assert not keys_file.exists()
 
 
 def test_the_pepper_and_every_character_count() -> None:
@@ -62,12 +132,18 @@ def test_no_file_means_no_keys(tmp_path: Path) -> None:
         "",
         "[]",
         "{}",
-        '{"version": 2, "keys": []}',
+        '{"version": 3, "keys": []}',
         '{"version": 1, "keys": [{"id": 1}]}',
         '{"version": 1, "keys": [{"id": "a", "tenant": "b", "hash": "plain", "create_time": ""}]}',
         '{"version": 1, "keys": [{"id": "a", "tenant": "b", "hash": "'
         + "0" * 64
         + '", "create_time": "", "admin": 1}]}',
+        '{"version": 2, "keys": [{"id": "a", "tenant": "b", "hash": "'
+        + "0" * 64
+        + '", "create_time": "", "scopes": ["all"]}]}',
+        '{"version": 2, "keys": [{"id": "a", "tenant": "b", "hash": "'
+        + "0" * 64
+        + '", "create_time": "", "expire_time": "2026-01-01T00:00:00"}]}',
         "\xff",
     ],
 )
@@ -96,5 +172,5 @@ def test_what_does_not_look_like_a_key(key: str) -> None:
 def test_the_file_is_versioned_json(tmp_path: Path) -> None:
     create_key(tmp_path / "keys.json", PEPPER, "acme")
     fields = json.loads((tmp_path / "keys.json").read_text())
-    assert fields["version"] == 1
-    assert set(fields["keys"][0]) == {"id", "tenant", "hash", "create_time", "admin"}
+    assert fields["version"] == 2
+    assert {"id", "tenant", "hash", "create_time", "scopes", "expire_time", "revoke_time"} <= set(fields["keys"][0])

@@ -1,6 +1,7 @@
 """The client of the gateway for programs with an event loop; `Client` with `await`."""
 
 from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -26,10 +27,15 @@ class AsyncClient:
     """
 
     def __init__(
-        self, address: str | None = None, api_key: str | None = None, *, patience: float = PATIENCE_SECONDS
+        self,
+        address: str | None = None,
+        api_key: str | None = None,
+        *,
+        ca: str | Path | None = None,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         """As `Client`: lazily, to where the arguments, the environment or `tidemill up` say."""
-        self._transport = AioTransport(resolve(address, api_key), patience)
+        self._transport = AioTransport(resolve(address, api_key, ca), patience)
 
     async def __aenter__(self) -> Self:
         return self

@@ -34,7 +34,7 @@ class AioTransport(Link):
         """Made by the first call, because a channel belongs to the loop that it is made in."""
         connection, options = self._connection, channel_options(self._connection)
         if connection.tls:
-            return grpc.aio.secure_channel(connection.address, grpc.ssl_channel_credentials(), options)
+            return grpc.aio.secure_channel(connection.address, grpc.ssl_channel_credentials(connection.ca), options)
         return grpc.aio.insecure_channel(connection.address, options)
 
     @cached_property

@@ -1,6 +1,7 @@
 """The synchronous client of the gateway."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -25,14 +26,20 @@ class Client:
     """
 
     def __init__(
-        self, address: str | None = None, api_key: str | None = None, *, patience: float = PATIENCE_SECONDS
+        self,
+        address: str | None = None,
+        api_key: str | None = None,
+        *,
+        ca: str | Path | None = None,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         """Connect lazily to `address` (`host:port`, or `grpcs://host:port` for TLS) with `api_key`.
 
         Without arguments: `TIDEMILL_ADDRESS` and `TIDEMILL_API_KEY`, else the service that `tidemill up` runs here.
+        `ca`: PEM file of who may sign for the gateway, `TIDEMILL_CA`; it means TLS.
         `patience`: seconds that a call goes on trying while the service is away.
         """
-        self._transport = Transport(resolve(address, api_key), patience)
+        self._transport = Transport(resolve(address, api_key, ca), patience)
         self.admin = Admin(self._transport)
 
     def __enter__(self) -> Self:

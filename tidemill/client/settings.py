@@ -10,15 +10,18 @@ from tidemill.errors import Reason, TidemillError
 
 UP_FILE = "up.json"
 TLS_SCHEME = "grpcs://"
+PLAIN_SCHEME = "grpc://"
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Address of a gateway (`host:port`), whether it speaks TLS, and the API key."""
+    """Address of a gateway (`host:port`), whether it speaks TLS, the API key, and who may sign for the gateway (PEM;
+    None: whom the system trusts)."""
 
     address: str
     api_key: str
     tls: bool = False
+    ca: bytes | None = None
 
 
 def home_folder() -> Path:
@@ -38,10 +41,11 @@ def read_up_file(home: Path) -> dict[str, Any]:
         ) from None
 
 
-def resolve(address: str | None = None, api_key: str | None = None) -> Connection:
+def resolve(address: str | None = None, api_key: str | None = None, ca: str | Path | None = None) -> Connection:
     """The gateway to talk to. Each value comes from the argument, else the environment, else `up.json`.
 
-    Raises INVALID_ARGUMENT without an address and API_KEY_MISSING without a key.
+    `ca`, or TIDEMILL_CA, names a PEM file and means TLS. Raises INVALID_ARGUMENT without an address or with a file that
+    cannot be read, and API_KEY_MISSING without a key.
     """
     address = address or os.environ.get("TIDEMILL_ADDRESS")
     api_key = api_key or os.environ.get("TIDEMILL_API_KEY")
@@ -59,9 +63,20 @@ def resolve(address: str | None = None, api_key: str | None = None) -> Connectio
         raise TidemillError(
             Reason.API_KEY_MISSING, "no API key: set TIDEMILL_API_KEY (`tidemill keys create` makes one)"
         )
-    return _connection(address, api_key)
+    return _connection(address, api_key, ca or os.environ.get("TIDEMILL_CA"))
 
 
-def _connection(address: str, api_key: str) -> Connection:
-    tls = address.startswith(TLS_SCHEME)
-    return Connection(address.removeprefix(TLS_SCHEME).removeprefix("grpc://"), api_key, tls)
+def _connection(address: str, api_key: str, ca: str | Path | None) -> Connection:
+    tls = address.startswith(TLS_SCHEME) or (ca is not None and not address.startswith(PLAIN_SCHEME))
+    content = _read_ca(ca) if tls and ca is not None else None
+    return Connection(address.removeprefix(TLS_SCHEME).removeprefix(PLAIN_SCHEME), api_key, tls, content)
+
+
+def _read_ca(path: str | Path) -> bytes:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as exc:
+        raise TidemillError(Reason.INVALID_ARGUMENT, f"cannot read the CA file {path}: {exc.strerror}") from None
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        raise TidemillError(Reason.INVALID_ARGUMENT, f"{path} holds no PEM certificate; TIDEMILL_CA needs one")
+    return content

@@ -25,7 +25,7 @@ FIRST_CONTACT_SECONDS = 5.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 # DEADLINE_EXCEEDED is ours: each call is bounded so that a dead connection cannot hang the program.
-_RETRIED = frozenset({Reason.UNAVAILABLE, Reason.OVERLOADED, Reason.DEADLINE_EXCEEDED})
+_RETRIED = frozenset({Reason.UNAVAILABLE, Reason.OVERLOADED, Reason.RATE_EXCEEDED, Reason.DEADLINE_EXCEEDED})
 
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", 16 << 20),
@@ -87,7 +87,7 @@ class Transport(Link):
         super().__init__(connection, patience)
         options = channel_options(connection)
         if connection.tls:
-            self.channel = grpc.secure_channel(connection.address, grpc.ssl_channel_credentials(), options)
+            self.channel = grpc.secure_channel(connection.address, grpc.ssl_channel_credentials(connection.ca), options)
         else:
             self.channel = grpc.insecure_channel(connection.address, options)
         self.jobs = JobServiceStub(self.channel)
