@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,7 @@ class AuditLog:
 
 
 class _PrivateFiles(RotatingFileHandler):
-    def _open(self) -> TextIOWrapper:
+    def _open(self) -> Any:
         return open(self.baseFilename, self.mode, encoding="utf-8", opener=_open_private)
 
 

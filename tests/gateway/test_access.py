@@ -19,6 +19,7 @@ from tidemill.errors import Reason, TidemillError
 from tidemill.key_use import read_uses
 from tidemill.keys import Scope, create_key, key_id, revoke_key, rotate_key
 from tidemill.status import from_rpc_error
+from tidemill.v1 import job_pb2
 
 SECONDS = 5.0
 """So soon a key that ended must be felt."""
@@ -69,7 +70,7 @@ class OpenCalls:
         self._submit = client.jobs.SubmitJob(**options)
         self._watch = client.jobs.WatchJob(pb.WatchJobRequest(name=job), **options)
         self._results = client.jobs.ReadResults(pb.ReadResultsRequest(name=job, follow=True), **options)
-        self._create = pb.CreateJobRequest(job={"model": model}, request_id=f"held-{job[-26:]}")
+        self._create = pb.CreateJobRequest(job=job_pb2.Job(model=model), request_id=f"held-{job[-26:]}")
 
     async def start(self) -> None:
         """Return once the gateway has answered those that answer."""
