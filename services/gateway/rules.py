@@ -39,6 +39,7 @@ RULES: dict[str, Rule] = {
     "tidemill.v1.JobService/RetryFailedRows": _SUBMITS,
     "tidemill.v1.JobService/EstimateJob": _READS,
     "tidemill.v1.JobService/ExplainJob": _READS,
+    "tidemill.v1.JobService/GetRowProvenance": _READS,
     "tidemill.v1.ModelService/ListModels": _READS,
     "tidemill.v1.ModelService/GetModel": _READS,
     "tidemill.v1.ModelService/DrainModel": _OPERATES,
