@@ -40,6 +40,14 @@ OTHERS: dict[str, dict[str, tuple[str, str]]] = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": ("Collector of spans. Default: files in the folder.", "http://127.0.0.1:4317"),
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ("The same for spans alone.", "http://127.0.0.1:4317"),
         "HF_HOME": ("Cache of models from the hub.", "/var/cache/huggingface"),
+        "AWS_ACCESS_KEY_ID": (
+            "Credentials of an s3:// store, with AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN).",
+            "<id>",
+        ),
+        "AWS_SECRET_ACCESS_KEY": ("See AWS_ACCESS_KEY_ID.", "<secret>"),
+        "AWS_ENDPOINT_URL_S3": ("S3 server, where the store's URI names none.", "https://s3.example:9000"),
+        "AWS_REGION": ("Region, where the store's URI names none.", "eu-central-1"),
+        "AWS_CA_BUNDLE": ("Certificates that the S3 server is checked with.", "/etc/ssl/certs/ca.pem"),
         "HTTPS_PROXY": ("Proxy for downloads.", "http://proxy.example:3128"),
     },
 }

@@ -160,7 +160,7 @@ def read_batches(
     Raises as `read_segment` does."""
     if sha256 is not None:
         store.verify(key, sha256)
-    with _reading(store, key), _pq.ParquetFile(str(store.path(key))) as file:
+    with _opened(store, key) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=list(columns) if columns else None)
 
@@ -168,7 +168,7 @@ def read_batches(
 def read_rows(store: ObjectStore, key: str, positions: Sequence[int]) -> Any:
     """The rows at these positions of a segment, rising, as a table with all columns; only row groups with one of them
     are read, and the file's digest is not checked. Raises as `read_segment` does."""
-    with _reading(store, key), _pq.ParquetFile(str(store.path(key))) as file:
+    with _opened(store, key) as file:
         tables, start, wanted = [], 0, list(positions)
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
@@ -182,12 +182,12 @@ def read_rows(store: ObjectStore, key: str, positions: Sequence[int]) -> Any:
 
 
 @contextlib.contextmanager
-def _reading(store: ObjectStore, key: str) -> Generator[None]:
+def _opened(store: ObjectStore, key: str) -> Generator[Any]:
     try:
-        yield
+        with store.open_input(key) as source, _pq.ParquetFile(source) as file:
+            yield file
     except OSError as exc:
-        # Arrow's own name for a damaged file is an OSError without a number.
-        raise (store.unread(key, exc) if exc.errno else _corrupt(key, exc)) from exc
+        raise (store.unread(key, exc) if store.is_failure(exc) else _corrupt(key, exc)) from exc
     except _pa.ArrowInvalid as exc:
         raise _corrupt(key, exc) from exc
 

@@ -29,7 +29,9 @@ class GatewaySettings(BaseSettings):
     scheduler: str = Field(
         default="127.0.0.1:7080", description="Address of the scheduler, or `host:port,host:port,…` of several."
     )
-    store: str | None = Field(default=None, description="Object store. Default: `file://<home>/store`.")
+    store: str | None = Field(
+        default=None, description="Object store, file:// or s3://. Default: `file://<home>/store`."
+    )
     keys_file: Path | None = Field(default=None, description="API keys. Default: `<home>/keys.json`.")
     key_pepper: SecretStr = Field(description="Secret under which API keys are hashed, 16 bytes or more.")
     audit_file: Path | None = Field(

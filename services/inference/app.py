@@ -16,6 +16,7 @@ from services.inference.raywatch import watch_ray
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import RAY_FOLDERS, InferenceSettings, with_listed
 from services.inference.store_link import StoreLink
+from services.inference.store_reach import check_reach
 from services.inference.warmup import warm_ray_data
 from services.inference.worker import Worker, new_worker_id
 from tidemill import ops, telemetry
@@ -53,6 +54,8 @@ class Inference:
         try:
             start_ray(options)
             self._ray_up = True
+            if options.address:
+                check_reach(self._settings.store_uri(self._common))
             self._on_started()
             ops.write_ready_file(self._common.ready_file, None, server.address)
             await self._serve(stop)

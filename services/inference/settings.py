@@ -73,7 +73,7 @@ class InferenceSettings(BaseSettings):
         default="127.0.0.1:7080", description="Address of the scheduler, or `host:port,host:port,…` of several."
     )
     http_address: str = Field(default="127.0.0.1:7091", description="Where /metrics, /healthz and /readyz are.")
-    store: str = Field(default="", description="Object store. Default: `file://<home>/store`.")
+    store: str = Field(default="", description="Object store, file:// or s3://. Default: `file://<home>/store`.")
     models: str = Field(default="", description="Models: `id=path-or-hub-name,…`, or a JSON list of id and path.")
     preload: str = Field(default="", description="Ids of models to load at start, comma-separated.")
     profile: str = Field(

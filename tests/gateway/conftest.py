@@ -8,9 +8,10 @@ import pytest
 
 from tests.gateway.client import GatewayClient
 from tests.gateway.fake_worker import FakeWorker
+from tests.stores import folder_store
 from tests.system.processes import PEPPER, Stack
 from tidemill.keys import create_key
-from tidemill.store import ObjectStore, open_store
+from tidemill.store.local import LocalStore
 from tidemill.tiny_model import make_tiny
 
 _numbers = itertools.count(1)
@@ -70,12 +71,12 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def store(stack: Stack) -> ObjectStore:
-    return open_store((stack.home / "store").as_uri())
+def store(stack: Stack) -> LocalStore:
+    return folder_store(stack.home / "store")
 
 
 @pytest.fixture
-async def worker(stack: Stack, store: ObjectStore, tokenizer: bytes) -> AsyncIterator[FakeWorker]:
+async def worker(stack: Stack, store: LocalStore, tokenizer: bytes) -> AsyncIterator[FakeWorker]:
     async with FakeWorker(stack.address_of("scheduler"), store, next_model(), tokenizer) as started:
         yield started
 

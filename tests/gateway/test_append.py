@@ -13,7 +13,7 @@ from tidemill.crc import rows_crc32c
 from tidemill.errors import Reason
 from tidemill.segments import input_rows, read_segment
 from tidemill.status import from_rpc_error
-from tidemill.store import ObjectStore
+from tidemill.store.local import LocalStore
 from tidemill.v1 import job_pb2, row_pb2
 
 
@@ -23,7 +23,7 @@ def folder_of(job: job_pb2.Job) -> str:
     return f"jobs/{tenant}/{job_id}/input"
 
 
-def segments_of(store: ObjectStore, job: job_pb2.Job) -> list[str]:
+def segments_of(store: LocalStore, job: job_pb2.Job) -> list[str]:
     return [key for key in store.keys(folder_of(job)) if key.endswith(".parquet")]
 
 
@@ -38,7 +38,7 @@ async def ended(stream: AppendStream) -> Any:
 
 
 async def test_rows_are_acknowledged_and_stored_as_sent(
-    client: GatewayClient, worker: FakeWorker, store: ObjectStore
+    client: GatewayClient, worker: FakeWorker, store: LocalStore
 ) -> None:
     job = await client.create(worker.model)
     rows = prompts(0, 1000)
@@ -49,7 +49,7 @@ async def test_rows_are_acknowledged_and_stored_as_sent(
     assert (await client.get(job.name)).next_offset == 1000
 
 
-async def test_small_frames_share_segments(client: GatewayClient, worker: FakeWorker, store: ObjectStore) -> None:
+async def test_small_frames_share_segments(client: GatewayClient, worker: FakeWorker, store: LocalStore) -> None:
     job = await client.create(worker.model)
     await client.fill(job.name, prompts(0, 600), frame_rows=1)
     # 300 rows a segment are set for these tests; the linger may cut a few more.
@@ -368,7 +368,7 @@ async def test_a_missing_tokenizer_costs_only_the_early_refusal(client: GatewayC
 
 
 async def test_a_store_that_cannot_be_written_ends_the_stream_and_keeps_the_job(
-    client: GatewayClient, worker: FakeWorker, store: ObjectStore
+    client: GatewayClient, worker: FakeWorker, store: LocalStore
 ) -> None:
     job = await client.create(worker.model)
     obstacle = store.path(folder_of(job))
@@ -382,7 +382,7 @@ async def test_a_store_that_cannot_be_written_ends_the_stream_and_keeps_the_job(
 
 
 async def test_a_changed_segment_is_reported_and_not_compared_with(
-    client: GatewayClient, worker: FakeWorker, store: ObjectStore
+    client: GatewayClient, worker: FakeWorker, store: LocalStore
 ) -> None:
     job = await client.create(worker.model)
     await client.fill(job.name, prompts(0, 5))

@@ -12,7 +12,7 @@ from tests.gateway.waiting import eventually
 from tidemill.digests import row_digest
 from tidemill.encoding import encode_request
 from tidemill.segments import input_rows, read_segment
-from tidemill.store import ObjectStore
+from tidemill.store.local import LocalStore
 from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2, row_pb2
 
 RECEIVING = job_pb2.JOB_STATE_RECEIVING
@@ -56,7 +56,7 @@ async def retry(client: GatewayClient, name: str, **fields: Any) -> job_pb2.Job:
     return await client.unary(client.jobs.RetryFailedRows, pb.RetryFailedRowsRequest(name=name, **fields))
 
 
-async def stored(worker: FakeWorker, store: ObjectStore, name: str) -> list[Any]:
+async def stored(worker: FakeWorker, store: LocalStore, name: str) -> list[Any]:
     """The rows of a job as its chunks hold them."""
     rows: dict[int, Any] = {}
     for lease in await worker.chunks(name):
@@ -67,7 +67,7 @@ async def stored(worker: FakeWorker, store: ObjectStore, name: str) -> list[Any]
 
 
 async def test_the_failed_rows_are_asked_again_as_they_were(
-    client: GatewayClient, worker: FakeWorker, store: ObjectStore
+    client: GatewayClient, worker: FakeWorker, store: LocalStore
 ) -> None:
     rows, failed = mixed(950), {0, 1, 2, 49, 50, 299, 300, 301, 640, 949}
     fields: dict[str, Any] = {
@@ -98,7 +98,7 @@ async def test_the_failed_rows_are_asked_again_as_they_were(
         await retry(client, again.name)
 
 
-async def digests(store: ObjectStore, client: GatewayClient, job: job_pb2.Job) -> dict[int, bytes]:
+async def digests(store: LocalStore, client: GatewayClient, job: job_pb2.Job) -> dict[int, bytes]:
     folder = store.path(f"jobs/dev/{job.name.rpartition('/')[2]}/input")
     tables = [
         read_segment(store, f"jobs/dev/{job.name.rpartition('/')[2]}/input/{path.name}")
@@ -178,7 +178,7 @@ async def test_bad_retries(
 
 
 async def test_a_refused_retry_leaves_no_job_behind(
-    client: GatewayClient, worker: FakeWorker, store: ObjectStore
+    client: GatewayClient, worker: FakeWorker, store: LocalStore
 ) -> None:
     first = await with_failures(client, worker, prompts(0, 20), {3})
     folder = store.path(f"jobs/dev/{first.name.rpartition('/')[2]}/input")
@@ -191,7 +191,7 @@ async def test_a_refused_retry_leaves_no_job_behind(
 
 
 async def test_rows_of_every_kind_are_asked_again_as_they_were(
-    client: GatewayClient, worker: FakeWorker, store: ObjectStore
+    client: GatewayClient, worker: FakeWorker, store: LocalStore
 ) -> None:
     worker.tasks = [task for task in model_service_pb2.Task.values() if task]
     await worker.offer(worker.report())

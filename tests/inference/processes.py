@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import grpc
 
 from tests.inference.rows import input_row
+from tests.stores import folder_store
 from tidemill import digests, manifest, names, segments
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2_grpc
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.merkle import Frontier
-from tidemill.store import ObjectStore, open_store
+from tidemill.store.local import LocalStore
 from tidemill.v1 import job_pb2, row_pb2
 
 TENANT = "acme"
@@ -76,7 +77,7 @@ class World:
 
     home: Path
     scheduler: Service
-    store: ObjectStore
+    store: LocalStore
     stub: Any
     services: list[Service] = field(default_factory=list[Service])
 
@@ -191,7 +192,7 @@ def world(home: Path, **settings: str) -> Generator[World]:
     scheduler = start("services.scheduler", home, {**base, **named})
     channel = grpc.insecure_channel(scheduler.address)
     stub = scheduler_service_pb2_grpc.SchedulerServiceStub(channel)
-    found = World(home, scheduler, open_store((home / "store").as_uri()), stub)
+    found = World(home, scheduler, folder_store(home / "store"), stub)
     try:
         yield found
     finally:

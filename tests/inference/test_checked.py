@@ -7,7 +7,8 @@ import pytest
 from services.inference import checked
 from services.inference.checked import CheckedFiles
 from tidemill.errors import Reason, TidemillError
-from tidemill.store import ObjectStore, StoredFile, open_store
+from tidemill.store import StoredFile, open_store
+from tidemill.store.local import LocalStore
 
 
 class Clock:
@@ -20,7 +21,7 @@ class Clock:
         return self.now
 
 
-class CountingStore(ObjectStore):
+class CountingStore(LocalStore):
     """Counts what is hashed."""
 
     hashed = 0

@@ -12,10 +12,12 @@ from services.inference.cleanup import CleanupTask
 from services.inference.held import HeldLease
 from services.inference.link import LeaseVoidError
 from tests.inference.fakes import FakeScheduler
+from tests.stores import folder_store
 from tidemill.errors import TidemillError
 from tidemill.internal.v1 import ledger_pb2, records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
-from tidemill.store import MARKER, ObjectStore, open_store
+from tidemill.store import MARKER
+from tidemill.store.local import LocalStore
 
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 JOB = f"tenants/acme/jobs/{ULID}"
@@ -37,18 +39,18 @@ def held(kind: Any, job: str = JOB) -> HeldLease:
     return HeldLease(pb.Lease(kind=pb.LEASE_KIND_CLEANUP, spec=records_pb2.JobSpec(name=job), fence=9, cleanup=kind))
 
 
-async def clean(store: ObjectStore, lease: HeldLease, link: FakeScheduler) -> None:
+async def clean(store: LocalStore, lease: HeldLease, link: FakeScheduler) -> None:
     typed: Any = link
     await CleanupTask(lease, store, typed).run()
 
 
-def age(store: ObjectStore, name: str, seconds: float) -> None:
+def age(store: LocalStore, name: str, seconds: float) -> None:
     path = store.root / name
     changed = path.stat().st_mtime - seconds
     os.utime(path, (changed, changed))
 
 
-def files(store: ObjectStore) -> set[str]:
+def files(store: LocalStore) -> set[str]:
     found = {str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file()}
     return found - {MARKER}
 
@@ -58,7 +60,7 @@ def files(store: ObjectStore) -> set[str]:
 async def test_orphans_are_what_is_old_and_nameless(
     tmp_path_factory: pytest.TempPathFactory, ages: dict[str, int]
 ) -> None:
-    store, link = open_store(tmp_path_factory.mktemp("store").as_uri()), scheduler()
+    store, link = folder_store(tmp_path_factory.mktemp("store")), scheduler()
     for name in (*NAMED, *MANIFESTS, SIDECAR, OTHER_JOB):
         store.put(name, b"data")
         age(store, name, 10_000)
@@ -76,7 +78,7 @@ async def test_orphans_are_what_is_old_and_nameless(
 
 
 async def test_a_purge_takes_the_jobs_folder_and_no_other(tmp_path: Path) -> None:
-    store, link = open_store(tmp_path.as_uri()), scheduler()
+    store, link = folder_store(tmp_path), scheduler()
     for name in (*NAMED, *MANIFESTS, OTHER_JOB):
         store.put(name, b"data")
     await clean(store, held(ledger_pb2.CLEANUP_KIND_PURGE), link)
@@ -87,7 +89,7 @@ async def test_a_purge_takes_the_jobs_folder_and_no_other(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("job", ["", "tenants/acme/jobs/..", "tenants/../jobs/" + ULID, f"tenants/acme/jobs/{ULID}/x"])
 async def test_a_name_that_is_no_job_removes_nothing(tmp_path: Path, job: str) -> None:
-    store, link = open_store(tmp_path.as_uri()), scheduler()
+    store, link = folder_store(tmp_path), scheduler()
     store.put(NAMED[0], b"data")
     with pytest.raises(TidemillError, match="not of the form"):
         await clean(store, held(ledger_pb2.CLEANUP_KIND_PURGE, job), link)
@@ -96,7 +98,7 @@ async def test_a_name_that_is_no_job_removes_nothing(tmp_path: Path, job: str) -
 
 
 async def test_an_unknown_kind_and_a_void_lease_remove_nothing(tmp_path: Path) -> None:
-    store, link = open_store(tmp_path.as_uri()), scheduler()
+    store, link = folder_store(tmp_path), scheduler()
     store.put(f"{FOLDER}/output/x.parquet", b"data")
     age(store, f"{FOLDER}/output/x.parquet", 10_000)
     with pytest.raises(TidemillError, match="knows no cleanup 0"):

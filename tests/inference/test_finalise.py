@@ -16,12 +16,13 @@ from services.inference.parts import PartWriter
 from services.inference.store_link import StoreLink
 from tests.inference.fakes import FakeScheduler
 from tests.inference.rows import input_row, prompt
+from tests.stores import folder_store
 from tidemill import digests, rowset, segments
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.merkle import Frontier
-from tidemill.store import ObjectStore, open_store
+from tidemill.store.local import LocalStore
 from tidemill.v1 import job_pb2, row_pb2
 
 JOB = "tenants/acme/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -33,7 +34,7 @@ class Bench:
     """A job of 25 rows in two segments, chunks of 10, and the closing of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.store: ObjectStore = open_store(folder.as_uri())
+        self.store: LocalStore = folder_store(folder)
         self.rows = [input_row(index, prompt(f"r{index}", f"text {index}")) for index in range(ROWS)]
         self.segments = [self._segment(0, 13), self._segment(13, ROWS)]
         self.scheduler = FakeScheduler(self.segments)

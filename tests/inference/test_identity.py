@@ -11,25 +11,26 @@ from services.inference.engine_config import EngineConfig
 from services.inference.identity import Identity, identity_of, publish, record_of
 from services.inference.models import Catalog, ModelFiles
 from services.inference.settings import ModelSource
+from tests.stores import folder_store
 from tidemill import engine_record
 from tidemill.digests import sha256
-from tidemill.store import ObjectStore, open_store
+from tidemill.store.local import LocalStore
 from tidemill.tiny_model import make_tiny
 from tidemill.v1 import job_pb2
 from tidemill.weights import WeightDigests
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return open_store((tmp_path / "store").as_uri())
+def store(tmp_path: Path) -> LocalStore:
+    return folder_store(tmp_path / "store")
 
 
 @pytest.fixture
-def files(store: ObjectStore, tmp_path: Path) -> ModelFiles:
+def files(store: LocalStore, tmp_path: Path) -> ModelFiles:
     return described(store, tmp_path, "tiny")
 
 
-def described(store: ObjectStore, tmp_path: Path, name: str) -> ModelFiles:
+def described(store: LocalStore, tmp_path: Path, name: str) -> ModelFiles:
     make_tiny(tmp_path / name)
     sources = [ModelSource("m", str(tmp_path / name))]
     return Catalog(sources, store, WeightDigests(tmp_path / "digests.json"), 8192).fetch("m")
@@ -45,7 +46,7 @@ def identity(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> Identity:
     return identity_of(config(files), "float32")
 
 
-def test_a_record_says_what_a_replay_needs(store: ObjectStore, files: ModelFiles, identity: Identity) -> None:
+def test_a_record_says_what_a_replay_needs(store: LocalStore, files: ModelFiles, identity: Identity) -> None:
     kept = engine_record.get(store, publish(store, identity, files, "shared").digest)
     assert (kept.model, kept.model_digest, kept.dtype, kept.device) == ("m", files.digest, "float32", "cpu")
     assert kept.tokenizer_digest == sha256((files.folder / "tokenizer.json").read_bytes()).hex()
@@ -59,7 +60,7 @@ def test_a_record_says_what_a_replay_needs(store: ObjectStore, files: ModelFiles
     assert kept.device_name
 
 
-def test_a_record_lies_under_its_digest(store: ObjectStore, files: ModelFiles, identity: Identity) -> None:
+def test_a_record_lies_under_its_digest(store: LocalStore, files: ModelFiles, identity: Identity) -> None:
     record = publish(store, identity, files, "shared")
     data = store.get(f"engines/{record.name}.json")
     assert sha256(data) == record.digest
@@ -69,7 +70,7 @@ def test_a_record_lies_under_its_digest(store: ObjectStore, files: ModelFiles, i
     assert store.path(f"engines/{record.name}.json").stat() == before, "written once"
 
 
-def test_the_folder_of_a_model_is_not_part_of_it(store: ObjectStore, tmp_path: Path, files: ModelFiles) -> None:
+def test_the_folder_of_a_model_is_not_part_of_it(store: LocalStore, tmp_path: Path, files: ModelFiles) -> None:
     other = described(store, tmp_path, "elsewhere")
     mine, theirs = (record_of(identity_of(config(item), "float32"), item, "shared") for item in (files, other))
     assert mine == theirs
@@ -105,7 +106,7 @@ def test_whatever_may_change_answers_makes_another_record(
     ],
 )
 def test_equal_answers_are_promised_where_they_hold(
-    store: ObjectStore, files: ModelFiles, identity: Identity, engine: dict[str, Any], *, promised: bool
+    store: LocalStore, files: ModelFiles, identity: Identity, engine: dict[str, Any], *, promised: bool
 ) -> None:
     record = publish(store, replace(identity, **engine), files, "shared")
     wanted = job_pb2.EQUAL_ANSWERS_PROMISED if promised else job_pb2.EQUAL_ANSWERS_NOT_PROMISED

@@ -9,15 +9,16 @@ import pytest
 
 from services.inference.link import LeaseVoidError
 from services.inference.store_link import StoreLink
+from tests.stores import folder_store
 from tidemill.errors import Reason, TidemillError
-from tidemill.store import ObjectStore, open_store
+from tidemill.store.local import LocalStore
 
 pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return open_store((tmp_path / "store").as_uri())
+def store(tmp_path: Path) -> LocalStore:
+    return folder_store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_work_waits_until_the_store_is_back(store: ObjectStore, tmp_path: Path, void: asyncio.Event) -> None:
+async def test_work_waits_until_the_store_is_back(store: LocalStore, tmp_path: Path, void: asyncio.Event) -> None:
     link, aside = StoreLink(store), tmp_path / "aside"
     store.root.rename(aside)
     writing = asyncio.create_task(link.call(lambda: store.put("a", b"data"), void))
@@ -45,7 +46,7 @@ async def test_work_waits_until_the_store_is_back(store: ObjectStore, tmp_path: 
     assert store.get("a") == b"data"
 
 
-async def test_a_void_lease_waits_no_longer(store: ObjectStore, tmp_path: Path, void: asyncio.Event) -> None:
+async def test_a_void_lease_waits_no_longer(store: LocalStore, tmp_path: Path, void: asyncio.Event) -> None:
     link = StoreLink(store)
     store.root.rename(tmp_path / "aside")
     writing = asyncio.create_task(link.call(lambda: store.put("a", b"data"), void))
@@ -56,7 +57,7 @@ async def test_a_void_lease_waits_no_longer(store: ObjectStore, tmp_path: Path, 
     assert not link.away, "nothing waits"
 
 
-async def test_a_store_that_does_not_answer_is_away(store: ObjectStore, void: asyncio.Event) -> None:
+async def test_a_store_that_does_not_answer_is_away(store: LocalStore, void: asyncio.Event) -> None:
     link, answers, calls = StoreLink(store), threading.Event(), list[int]()
 
     def hang() -> str:
@@ -71,13 +72,13 @@ async def test_a_store_that_does_not_answer_is_away(store: ObjectStore, void: as
     assert (link.away, calls) == (False, [1]), "it is not begun again beside a call that hangs"
 
 
-async def test_other_faults_are_raised_at_once(store: ObjectStore, void: asyncio.Event) -> None:
+async def test_other_faults_are_raised_at_once(store: LocalStore, void: asyncio.Event) -> None:
     with pytest.raises(TidemillError) as caught:
         await StoreLink(store).call(lambda: store.get("missing"), void)
     assert caught.value.reason is Reason.DATA_CORRUPT
 
 
-async def test_a_lost_store_is_away_until_it_can_be_written_to(store: ObjectStore, tmp_path: Path) -> None:
+async def test_a_lost_store_is_away_until_it_can_be_written_to(store: LocalStore, tmp_path: Path) -> None:
     link, aside = StoreLink(store), tmp_path / "aside"
     store.root.rename(aside)
     for _ in range(2):

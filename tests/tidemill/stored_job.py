@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.stores import folder_store
 from tidemill import digests, engine_record, segments
 from tidemill.encoding import encode_request, encode_spec
 from tidemill.engine_record import EngineRecord
@@ -14,7 +15,6 @@ from tidemill.manifest import encode as encode_manifest
 from tidemill.merkle import Frontier
 from tidemill.outputs import Output
 from tidemill.segments import InputRow, ResultRow
-from tidemill.store import open_store
 from tidemill.v1 import row_pb2
 
 JOB = "tenants/acme/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -95,7 +95,7 @@ class StoredJob:
     """25 rows in two segments, in chunks of 10, the first chunk in two parts; row 7 failed."""
 
     def __init__(self, folder: Path, rows: int = ROWS, text: Callable[[int], str] = "answer {}".format) -> None:
-        self.store = open_store(folder.as_uri())
+        self.store = folder_store(folder)
         self.record = engine_record.put(self.store, RECORD).hex()
         self.inputs = [input_row(index, f"text {index}") for index in range(rows)]
         self.results = [

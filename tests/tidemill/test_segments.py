@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.stores import folder_store
 from tidemill import segments
 from tidemill.digests import error_digest, output_digest, row_digest
 from tidemill.errors import Reason, TidemillError
-from tidemill.store import ObjectStore, open_store
+from tidemill.store.local import LocalStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return open_store(tmp_path.as_uri())
+def store(tmp_path: Path) -> LocalStore:
+    return folder_store(tmp_path)
 
 
 def inputs(count: int) -> list[segments.InputRow]:
@@ -51,44 +52,44 @@ def result(index: int, text: str | None) -> segments.ResultRow:
     )
 
 
-def test_input_rows_round_trip(store: ObjectStore) -> None:
+def test_input_rows_round_trip(store: LocalStore) -> None:
     stored = segments.write_segment(store, "in.parquet", segments.input_table(inputs(2500)))
     table = segments.read_segment(store, "in.parquet", sha256=stored.sha256)
     assert list(segments.input_rows(table)) == inputs(2500)
 
 
-def test_result_rows_round_trip(store: ObjectStore) -> None:
+def test_result_rows_round_trip(store: LocalStore) -> None:
     rows = [result(0, "answer"), result(1, None), result(2, "")]
     segments.write_segment(store, "out.parquet", segments.result_table(rows))
     assert list(segments.result_rows(segments.read_segment(store, "out.parquet"))) == rows
 
 
-def test_results_of_an_earlier_version_are_read(store: ObjectStore) -> None:
+def test_results_of_an_earlier_version_are_read(store: LocalStore) -> None:
     rows = [result(0, "answer"), result(1, None)]
     segments.write_segment(store, "old.parquet", segments.result_table(rows).drop_columns(["engine_record"]))
     found = list(segments.result_rows(segments.read_segment(store, "old.parquet")))
     assert found == [replace(row, engine_record="") for row in rows]
 
 
-def test_a_missing_column_is_not_made_up(store: ObjectStore) -> None:
+def test_a_missing_column_is_not_made_up(store: LocalStore) -> None:
     segments.write_segment(store, "bad.parquet", segments.result_table([result(0, "answer")]).drop_columns(["text"]))
     with pytest.raises(KeyError, match="text"):
         list(segments.result_rows(segments.read_segment(store, "bad.parquet")))
 
 
-def test_batches_are_row_groups(store: ObjectStore) -> None:
+def test_batches_are_row_groups(store: LocalStore) -> None:
     segments.write_segment(store, "in.parquet", segments.input_table(inputs(2500)))
     sizes = [batch.num_rows for batch in segments.read_batches(store, "in.parquet", columns=["digest"])]
     assert sizes == [1024, 1024, 452]
 
 
-def test_equal_rows_make_equal_files(store: ObjectStore) -> None:
+def test_equal_rows_make_equal_files(store: LocalStore) -> None:
     first = segments.write_segment(store, "a.parquet", segments.input_table(inputs(10)))
     second = segments.write_segment(store, "b.parquet", segments.input_table(inputs(10)))
     assert first.sha256 == second.sha256
 
 
-def test_damaged_and_missing_segments_are_named(store: ObjectStore) -> None:
+def test_damaged_and_missing_segments_are_named(store: LocalStore) -> None:
     store.put("bad.parquet", b"PAR1 nonsense")
     for key in ("bad.parquet", "none.parquet"):
         with pytest.raises(TidemillError) as caught:
@@ -105,7 +106,7 @@ def test_damaged_and_missing_segments_are_named(store: ObjectStore) -> None:
 def test_rows_are_read_by_their_positions(
     tmp_path_factory: pytest.TempPathFactory, count: int, data: st.DataObject
 ) -> None:
-    store = open_store(tmp_path_factory.mktemp("store").as_uri())
+    store = folder_store(tmp_path_factory.mktemp("store"))
     rows = inputs(count)
     segments.write_segment(store, "in.parquet", segments.input_table(rows))
     wanted = sorted(data.draw(st.sets(st.integers(0, count - 1), max_size=20)))
@@ -113,7 +114,7 @@ def test_rows_are_read_by_their_positions(
     assert list(segments.input_rows(table)) == [rows[position] for position in wanted]
 
 
-def test_only_row_groups_with_a_wanted_row_are_read(store: ObjectStore) -> None:
+def test_only_row_groups_with_a_wanted_row_are_read(store: LocalStore) -> None:
     segments.write_segment(store, "in.parquet", segments.input_table(inputs(2500)))
     path = store.path("in.parquet")
     with pq.ParquetFile(str(path)) as file:
@@ -131,13 +132,13 @@ def test_only_row_groups_with_a_wanted_row_are_read(store: ObjectStore) -> None:
     assert caught.value.reason is Reason.DATA_CORRUPT
 
 
-def test_rows_that_a_segment_does_not_have_are_an_error(store: ObjectStore) -> None:
+def test_rows_that_a_segment_does_not_have_are_an_error(store: LocalStore) -> None:
     segments.write_segment(store, "in.parquet", segments.input_table(inputs(5)))
     with pytest.raises(TidemillError, match="it has 5 rows, and row 5 was asked for"):
         segments.read_rows(store, "in.parquet", [4, 5])
 
 
-def test_batches_of_a_changed_segment_are_refused_before_the_first(store: ObjectStore) -> None:
+def test_batches_of_a_changed_segment_are_refused_before_the_first(store: LocalStore) -> None:
     stored = segments.write_segment(store, "in.parquet", segments.input_table(inputs(5)))
     assert sum(table.num_rows for table in segments.read_batches(store, "in.parquet", sha256=stored.sha256)) == 5
     with pytest.raises(TidemillError, match="changed"):
