@@ -1,6 +1,6 @@
 """Three prompts through a running Tidemill (`tidemill up`): python examples/client_ten_lines.py."""
 
-from tidemill.client import Client
+from tidemill import Client
 
 PROMPTS = ["The tide comes in twice a day because", "A mill turns water into", "Three uses of an old map:"]
 

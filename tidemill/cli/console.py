@@ -6,7 +6,10 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from tidemill.errors import TidemillError
 
 _ERASE = "\x1b[K"
 
@@ -36,7 +39,12 @@ class _LiveLine:
                 self._text = ""
 
 
-_live = _LiveLine()
+@dataclass
+class _Speech:
+    json: bool = False
+
+
+_live, _speech = _LiveLine(), _Speech()
 
 
 def note(text: str) -> None:
@@ -52,6 +60,21 @@ def draw_live(text: str) -> None:
 def end_live() -> None:
     """Leave the live line as it is and go on below it."""
     _live.end()
+
+
+def speak_json(wanted: bool) -> bool:
+    """Print the error that ends the command as JSON, if that is wanted; returns `wanted`."""
+    _speech.json = wanted
+    return wanted
+
+
+def fail(failure: TidemillError) -> None:
+    """The error that ends the command, on standard error: a line, or with `--json` an object on a line."""
+    if not _speech.json:
+        error(failure.message)
+        return
+    fields = {"reason": failure.reason, "message": failure.message, "metadata": failure.metadata}
+    note(json.dumps({"error": fields}, ensure_ascii=False, sort_keys=True))
 
 
 def error(text: str) -> None:

@@ -4,21 +4,29 @@ from enum import IntEnum
 
 from tidemill.errors import Reason
 
-HELP = (
-    "Exit status: 0 all well; 1 finished, but not all well (rows failed, the job did not succeed, doctor found a "
-    "fault); 2 wrong usage or input, nothing was run; 3 the service could not be reached or refused; 128+N ended by "
-    "signal N (the usual end of `up`, which is 0 then)."
-)
-
 
 class ExitCode(IntEnum):
-    """See `HELP`."""
+    """See `MEANINGS`."""
 
     OK = 0
     NOT_ALL_WELL = 1
     USAGE = 2
     SERVICE = 3
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
 
+
+MEANINGS: dict[ExitCode, str] = {
+    ExitCode.OK: "all well",
+    ExitCode.NOT_ALL_WELL: "finished, but not all well: rows failed, the job did not succeed, doctor found a fault",
+    ExitCode.USAGE: "wrong usage or input; nothing was run",
+    ExitCode.SERVICE: "the service could not be reached or refused",
+    ExitCode.INTERRUPTED: "ended by Ctrl-C; a job that was queued goes on (`up` ends with 0 then)",
+    ExitCode.BROKEN_PIPE: "the reader of the output went away, as `head` does",
+}
+
+# \b keeps the lines of the table apart.
+HELP = "\b\nExit status:\n" + "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
 
 _INPUT = frozenset(
     {

@@ -65,11 +65,19 @@ def inspect(
 
 def _run(*arguments: str, ledger: str, as_json: bool) -> None:
     """Run the scheduler's own tool: this package knows no ledger."""
-    if importlib.util.find_spec("services") is None or importlib.util.find_spec("services.scheduler") is None:
+    options = [*(["--ledger", ledger] if ledger else []), *(["--json"] if as_json else [])]
+    command = tool_command(*arguments, *options)
+    if command is None:
         raise TidemillError(
             Reason.INVALID_ARGUMENT,
             "the scheduler is not installed here, and only it can read a ledger: run this where it is",
         )
-    options = [*(["--ledger", ledger] if ledger else []), *(["--json"] if as_json else [])]
-    done = subprocess.run([sys.executable, "-m", _TOOL, *arguments, *options], check=False)  # noqa: S603 - our own command
+    done = subprocess.run(command, check=False)  # noqa: S603 - our own command
     raise typer.Exit(done.returncode)
+
+
+def tool_command(*arguments: str) -> list[str] | None:
+    """What runs the scheduler's own tool; None where the scheduler is not installed."""
+    if importlib.util.find_spec("services") is None or importlib.util.find_spec("services.scheduler") is None:
+        return None
+    return [sys.executable, "-m", _TOOL, *arguments]

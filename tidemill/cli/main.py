@@ -18,20 +18,21 @@ class _Group(TyperGroup):
     """Ends with one line and an exit status where Python would print a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        console.speak_json(False)
         try:
             return super().invoke(ctx)
         except TidemillError as exc:
-            console.error(exc.message)
+            console.fail(exc)
             raise typer.Exit(code_of(exc.reason)) from None
         except ModuleNotFoundError as exc:
             console.error(f"{exc.name} is not installed; this command needs more than the client: {_EXTRAS}")
             raise typer.Exit(ExitCode.USAGE) from None
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
         except BrokenPipeError:
             # The reader of our output has gone, as `head` does; Python must not complain at its exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(141) from None
+            raise typer.Exit(ExitCode.BROKEN_PIPE) from None
 
 
 app = typer.Typer(
@@ -39,7 +40,6 @@ app = typer.Typer(
     help="Batch LLM inference with deadlines that hold.",
     epilog=exit_codes.HELP,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import model_files, warming
+from tidemill.cli.completion import complete_model
 from tidemill.cli.console import emit, emit_json, emit_table
 from tidemill.cli.options import Json
 
 if TYPE_CHECKING:
     from tidemill.v1 import model_service_pb2
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="As `tidemill models list` names it.")]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="As `tidemill models list` names it.", autocompletion=complete_model),
+]
 
 
 class Kind(StrEnum):

@@ -4,12 +4,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidemill.cli.completion import complete_job
+from tidemill.cli.console import speak_json
+
 if TYPE_CHECKING:
     from tidemill.client.terms import Terms
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of text for people.", callback=speak_json, is_eager=True)
+]
 JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="The job's name, tenants/TENANT/jobs/ULID, or the ULID alone.")
+    str,
+    typer.Argument(
+        metavar="JOB", help="The job's name, tenants/TENANT/jobs/ULID, or the ULID alone.", autocompletion=complete_job
+    ),
 ]
 Output = Annotated[
     str | None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli.arguments import parse_sampling
+from tidemill.cli.completion import complete_job, complete_model
 from tidemill.cli.console import emit, emit_json
 from tidemill.cli.options import JobArgument, Json, ServiceClass, terms_of
 from tidemill.errors import Reason, TidemillError
@@ -26,10 +27,15 @@ _TIMES = {
 
 def estimate(
     job: Annotated[
-        str | None, typer.Argument(metavar="[JOB]", help="A job that exists; without it, one is imagined.")
+        str | None,
+        typer.Argument(
+            metavar="[JOB]", help="A job that exists; without it, one is imagined.", autocompletion=complete_job
+        ),
     ] = None,
     *,
-    model: Annotated[str, typer.Option("--model", "-m", help="Model of the imagined job.")] = "",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model of the imagined job.", autocompletion=complete_model)
+    ] = "",
     rows: Annotated[int, typer.Option(min=0, help="Its number of rows.")] = 0,
     prompt_tokens: Annotated[int, typer.Option(min=0, help="Mean tokens of a prompt. Default: 256.")] = 0,
     output_tokens: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidemill.cli.completion import complete_model
 from tidemill.cli.console import emit, emit_json, note
 from tidemill.cli.options import AcceptAtRisk, Escalate, Json, OnDeadline, Output, ServiceClass, terms_of
 
@@ -27,7 +28,12 @@ def submit(
     *,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="As `tidemill models list` names it. Default: the one that the file names."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="As `tidemill models list` names it. Default: the one that the file names.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     deadline: Annotated[
         str | None, typer.Option("--deadline", "-d", help="When answers are needed: 90s, 30m, 2h, 1d. Default: 24h.")
@@ -129,7 +135,7 @@ def _give_up(handle: "JobHandle", source: "Source", error: Exception) -> None:
     from tidemill.client import Reason, RowsRefusedError, TidemillError
     from tidemill.client.jsonl import line_of_row
 
-    if isinstance(error, RowsRefusedError) and source.path is not None:
+    if isinstance(error, RowsRefusedError) and error.row_errors and source.path is not None:
         line = line_of_row(source.path, error.row_errors[0].index)
         error.message = f"{source.path.name} line {line}: {error.message}"
     if isinstance(error, TidemillError) and error.reason is Reason.DEADLINE_INFEASIBLE:

@@ -68,7 +68,7 @@ class AioTransport(Link):
         metadata, backoff = self.metadata(trace), self.backoff()
         while True:
             try:
-                result = await method(call.request, timeout=call.timeout, metadata=metadata)
+                result = await method(call.request, timeout=self.timeout(call), metadata=metadata)
             except grpc.RpcError as exc:
                 await asyncio.sleep(backoff.delay(self.typed(exc)))
             else:

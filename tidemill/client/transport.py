@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from tidemill.client.calls import Call
+from tidemill.client.calls import CALL_SECONDS, Call
 from tidemill.client.cursors import Cursor
 from tidemill.client.settings import Connection
 from tidemill.client.tracing import traceparent
@@ -75,6 +75,10 @@ class Link:
             return TidemillError(Reason.FRAME_TOO_LARGE, error.message, metadata=error.metadata)
         return error
 
+    def timeout(self, call: Call[Any]) -> float:
+        """Seconds for one attempt: an ordinary call waits no longer than the patience."""
+        return min(call.timeout, self._patience) if call.timeout == CALL_SECONDS else call.timeout
+
     def ended(self) -> TidemillError:
         """The error of an endless stream that the server ended."""
         return TidemillError(Reason.UNAVAILABLE, f"{self.address} ended a stream too early")
@@ -100,7 +104,7 @@ class Transport(Link):
         metadata, backoff = self.metadata(trace), self.backoff()
         while True:
             try:
-                result = method(call.request, timeout=call.timeout, metadata=metadata)
+                result = method(call.request, timeout=self.timeout(call), metadata=metadata)
             except grpc.RpcError as exc:
                 backoff.pause(self.typed(exc))
             else:

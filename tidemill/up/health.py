@@ -49,6 +49,12 @@ def get_status(http_address: str, path: str) -> int:
     return _request("GET", http_address, path)[0]
 
 
+def get_text(http_address: str, path: str) -> str:
+    """Body of a GET, whatever its status; says so when nothing answers."""
+    status, body = _request("GET", http_address, path)
+    return body.decode(errors="replace") if status else f"{http_address} does not answer\n"
+
+
 def graphql(http_address: str, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """The `data` of a GraphQL answer; None when the webserver does not give one."""
     body = json.dumps({"query": query, "variables": variables or {}})
