@@ -22,9 +22,9 @@ from tidemill.cli.redact import REMOVED, is_secret_name, redacted
 PEPPER = "pep/per+with=signs-0123456789"
 KEY = "tm_live_abcdef123456_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4"
 OTHER_KEY = "tm_live_unknown12345_c29tZW9uZWVsc2Vzc2VjcmV0a2V5"
-PASSWORD = "redis-password-987"
-PROCESS_SECRET = "only-in-the-process-environment"
-SHELL_SECRET = "only-in-the-shell-environment"
+PASSWORD = "redis-password-987"  # pragma: allowlist secret
+PROCESS_SECRET = "only-in-the-process-environment"  # pragma: allowlist secret
+SHELL_SECRET = "only-in-the-shell-environment"  # pragma: allowlist secret
 SECRETS = (PEPPER, KEY, KEY.rpartition("_")[2], OTHER_KEY, PASSWORD, PROCESS_SECRET, SHELL_SECRET, "hunter2hunter2")
 
 
@@ -163,9 +163,9 @@ def test_a_known_secret_never_stays(before: str, secret: str, after: str) -> Non
         "Authorization: Bearer abc.def-123",
         f"key={KEY}",
         "https://bucket/key?X-Amz-Signature=0123abc&x=1",
-        "-----BEGIN RSA PRIVATE KEY-----\nMIIabc.def-123\n-----END RSA PRIVATE KEY-----",
-        "password: 'abc.def-123'",
-        "AKIAABCDEFGHIJKLMNOP",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIabc.def-123\n-----END RSA PRIVATE KEY-----",  # pragma: allowlist secret
+        "password: 'abc.def-123'",  # pragma: allowlist secret
+        "AKIAABCDEFGHIJKLMNOP",  # pragma: allowlist secret
     ],
 )
 def test_what_looks_like_a_secret_is_removed(text: str) -> None:

@@ -180,6 +180,9 @@ class FakeGateway(job_service_pb2_grpc.JobServiceServicer):
     def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
         raise NotImplementedError
 
+    def GetRowProvenance(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     def _note(self, context: Any) -> None:
         with self.lock:
             self.metadata.append(dict(context.invocation_metadata()))
