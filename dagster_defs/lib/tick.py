@@ -50,7 +50,10 @@ class Tick:
 
     def take(self, entry: job_service_pb2.Completion) -> None:
         """Decide on one entry of the feed."""
-        if entry.dataset:
+        if entry.job.replay_of:
+            # A comparison with an earlier version, and none itself.
+            pass
+        elif entry.dataset:
             self.partitions[partition_key(entry.dataset)] = None
             self._report(entry)
         elif entry.job.state == job_pb2.JOB_STATE_SUCCEEDED:

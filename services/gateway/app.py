@@ -9,6 +9,7 @@ import grpc.aio
 from services.gateway.admin import Admin
 from services.gateway.append import AppendRows
 from services.gateway.appender import SegmentLimits
+from services.gateway.ask_again import AskAgain
 from services.gateway.audit import AuditLog
 from services.gateway.auth import Authenticator
 from services.gateway.background import Background
@@ -17,6 +18,7 @@ from services.gateway.completions import Completions
 from services.gateway.create import CreateJob
 from services.gateway.drain import Drain
 from services.gateway.guard import Guard
+from services.gateway.job_copier import JobCopier
 from services.gateway.jobs import Jobs
 from services.gateway.limits import MAX_MESSAGE_BYTES
 from services.gateway.models import Models
@@ -24,7 +26,6 @@ from services.gateway.page_tokens import PageTokens
 from services.gateway.provenance import Provenance
 from services.gateway.rates import Rates
 from services.gateway.results import ReadResults
-from services.gateway.retry import RetryFailedRows
 from services.gateway.scheduler import Scheduler
 from services.gateway.seal import Sealer
 from services.gateway.service import AdminService, Callers, JobService, ModelService
@@ -70,6 +71,7 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
     jobs = Jobs(scheduler, store, catalogue, tokens)
     writers = Writers(scheduler, store, catalogue, limits)
     sealer = Sealer(scheduler, store)
+    copier = JobCopier(writers, sealer, catalogue, scheduler=scheduler, background=background)
     service = JobService(
         callers,
         store,
@@ -82,7 +84,7 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
         results=ReadResults(scheduler, store, drain),
         completions=Completions(scheduler, store),
         verbs=Verbs(scheduler, store),
-        retry=RetryFailedRows(writers, sealer, catalogue, scheduler=scheduler, store=store, background=background),
+        again=AskAgain(copier, scheduler, store),
         provenance=Provenance(scheduler, store),
     )
     models, admin = Models(scheduler, tokens), Admin(scheduler, store)

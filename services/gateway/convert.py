@@ -63,6 +63,7 @@ def public_job(record: records_pb2.JobRecord, store: ObjectStore) -> job_pb2.Job
         admitted_at_risk=record.admitted_at_risk,
         escalated=record.escalated,
         retry_of=spec.retry_of,
+        replay_of=spec.replay_of,
         etag=etag_of(record),
     )
     _set_optional(job, record, store)

@@ -8,11 +8,13 @@ from services.gateway.auth import Principal
 from services.gateway.result_fields import ALL_FIELDS
 from services.gateway.scheduler import Scheduler
 from tidemill import digests, engine_record, rowset, segments, telemetry
+from tidemill.encoding import MODEL_TASKS, decode_request, merge_sampling
 from tidemill.errors import FieldViolation, Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
+from tidemill.sampling_limits import GREEDY_BELOW
 from tidemill.segments import InputRow, ResultRow
 from tidemill.store import ObjectStore
-from tidemill.v1 import job_pb2, provenance_pb2, row_pb2
+from tidemill.v1 import job_pb2, model_service_pb2, provenance_pb2, row_pb2
 
 pb = provenance_pb2
 
@@ -123,6 +125,7 @@ class Provenance:
                 custom_id=found.row.custom_id,
                 digest=found.row.digest.hex(),
                 task=found.row.task,
+                repeatable=_is_repeatable(record.spec.sampling, found.row),
                 segment=self._file(segment.key, segment.sha256),
                 input_data_version=record.input_data_version.hex(),
             ),
@@ -160,6 +163,14 @@ def _check_row(index: int, record: records_pb2.JobRecord) -> None:
             metadata={"job": record.spec.name, "row_index": index, "end": record.next_offset},
             violations=[FieldViolation("row_index", description)],
         )
+
+
+def _is_repeatable(defaults: row_pb2.SamplingParams, row: InputRow) -> bool:
+    if MODEL_TASKS.get(row.task) != model_service_pb2.TASK_GENERATE:
+        return True
+    values = merge_sampling(defaults, decode_request(row.request).sampling)
+    temperature = values.get("temperature")
+    return "seed" in values or (isinstance(temperature, float) and temperature < GREEDY_BELOW)
 
 
 def _check_result(found: _Found, result: ResultRow) -> None:

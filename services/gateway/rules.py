@@ -37,6 +37,7 @@ RULES: dict[str, Rule] = {
     "tidemill.v1.JobService/UpdateJob": _SUBMITS,
     "tidemill.v1.JobService/DeleteJob": _SUBMITS,
     "tidemill.v1.JobService/RetryFailedRows": _SUBMITS,
+    "tidemill.v1.JobService/ReplayRows": _SUBMITS,
     "tidemill.v1.JobService/EstimateJob": _READS,
     "tidemill.v1.JobService/ExplainJob": _READS,
     "tidemill.v1.JobService/GetRowProvenance": _READS,

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from services.gateway.admin import Admin
 from services.gateway.append import AppendRows
+from services.gateway.ask_again import AskAgain
 from services.gateway.auth import Principal, caller
 from services.gateway.completions import Completions
 from services.gateway.convert import public_job
@@ -17,7 +18,6 @@ from services.gateway.jobs import Jobs
 from services.gateway.models import Models
 from services.gateway.provenance import Provenance
 from services.gateway.results import ReadResults
-from services.gateway.retry import RetryFailedRows
 from services.gateway.seal import Sealer
 from services.gateway.submit import SubmitJob
 from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
@@ -63,7 +63,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         results: ReadResults,
         completions: Completions,
         verbs: Verbs,
-        retry: RetryFailedRows,
+        again: AskAgain,
         provenance: Provenance,
     ) -> None:
         self._callers = callers
@@ -77,7 +77,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._results = results
         self._completions = completions
         self._verbs = verbs
-        self._retry = retry
+        self._again = again
         self._provenance = provenance
 
     async def CreateJob(self, request: job_service_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
@@ -140,7 +140,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return await self._verbs.delete(self._callers.caller(context, request), request)
 
     async def RetryFailedRows(self, request: job_service_pb2.RetryFailedRowsRequest, context: Any) -> job_pb2.Job:
-        return public_job(await self._retry.handle(self._callers.caller(context, request), request), self._store)
+        return public_job(await self._again.retry(self._callers.caller(context, request), request), self._store)
 
     async def EstimateJob(
         self, request: job_service_pb2.EstimateJobRequest, context: Any
@@ -151,6 +151,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.ExplainJobRequest, context: Any
     ) -> job_service_pb2.ExplainJobResponse:
         return await self._verbs.explain(self._callers.caller(context, request), request)
+
+    async def ReplayRows(self, request: provenance_pb2.ReplayRowsRequest, context: Any) -> job_pb2.Job:
+        record = await self._again.replay(self._callers.caller(context, request), request)
+        return public_job(record, self._store)
 
     async def GetRowProvenance(
         self, request: provenance_pb2.GetRowProvenanceRequest, context: Any

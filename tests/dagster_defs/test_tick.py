@@ -105,3 +105,12 @@ def _newest(feed: FakeFeed) -> dict[str, str]:
         for entry in feed.entries
         if entry.kind == FINISHED and entry.job.state == job_pb2.JOB_STATE_SUCCEEDED
     }
+
+
+def test_replays_are_no_versions_and_hold_nothing_up() -> None:
+    feed, log = FakeFeed(), FakeEventLog()
+    replay = make_job("rows 0", dataset="set-0--replay", replay_of="tenants/acme/jobs/x")
+    feed.accept(replay)
+    feed.finish(replay)
+    tick, after = run_tick(FeedCursor(), feed.after(0, 10), log.reported(0), log.find_input)
+    assert (tick.events, tick.partitions, after.sequence) == ([], {}, feed.entries[-1].sequence)

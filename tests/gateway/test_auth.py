@@ -13,7 +13,7 @@ from tests.gateway.fake_worker import FakeWorker
 from tests.system.processes import PEPPER, Stack
 from tidemill.errors import Reason
 from tidemill.keys import create_key
-from tidemill.v1 import job_pb2
+from tidemill.v1 import job_pb2, provenance_pb2
 
 Call = Callable[[], Any]
 
@@ -36,6 +36,8 @@ def all_calls(client: GatewayClient, name: str) -> list[Call]:
         lambda: stub.UpdateJob(update, **options),
         lambda: stub.DeleteJob(pb.DeleteJobRequest(name=name), **options),
         lambda: stub.RetryFailedRows(pb.RetryFailedRowsRequest(name=name), **options),
+        lambda: stub.ReplayRows(provenance_pb2.ReplayRowsRequest(name=name, row_indices=[0]), **options),
+        lambda: stub.GetRowProvenance(provenance_pb2.GetRowProvenanceRequest(name=name), **options),
         lambda: stub.EstimateJob(pb.EstimateJobRequest(job=job_pb2.Job(name=name or "x")), **options),
         lambda: stub.ExplainJob(pb.ExplainJobRequest(name=name), **options),
     ]

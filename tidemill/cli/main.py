@@ -57,6 +57,7 @@ def _register() -> None:
         metrics,
         models,
         outlook,
+        replay,
         results,
         submit,
         up,
@@ -81,6 +82,7 @@ def _register() -> None:
     app.command("delete")(verbs.delete)
     app.command("estimate")(outlook.estimate)
     app.command("explain")(outlook.explain)
+    app.command("replay")(replay.replay)
     app.command("verify")(verify.verify)
     app.command("doctor")(doctor.doctor)
     app.command("metrics")(metrics.metrics)

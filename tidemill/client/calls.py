@@ -97,6 +97,13 @@ def get_row_provenance(name: str, row_index: int) -> Call[provenance_pb2.RowProv
     return Call("jobs", "GetRowProvenance", provenance_pb2.GetRowProvenanceRequest(name=name, row_index=row_index))
 
 
+def replay_rows(name: str, rows: Iterable[int], deadline: Any, request_id: str) -> Call[job_pb2.Job]:
+    request = provenance_pb2.ReplayRowsRequest(name=name, row_indices=rows, request_id=request_id or uuid.uuid4().hex)
+    if deadline is not None:
+        request.completion_window.CopyFrom(window_of(deadline))
+    return Call("jobs", "ReplayRows", request, _RETRY_SECONDS)
+
+
 def list_jobs(states: Iterable[str], page_size: int, page_token: str = "") -> Call[pb.ListJobsResponse]:
     request = pb.ListJobsRequest(page_size=page_size, page_token=page_token)
     request.states.extend(_state(name) for name in states)

@@ -1,6 +1,6 @@
 """A handle on one job: wait for it, follow it, read its answers, change it, end it, ask about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack
 
@@ -8,6 +8,7 @@ from tidemill.client import calls
 from tidemill.client.arrow import result_reader
 from tidemill.client.cursors import Order, ResultsCursor, WatchCursor
 from tidemill.client.optional import require
+from tidemill.client.replay import Replay, compare
 from tidemill.client.terms import Deadline, Terms
 from tidemill.client.transport import Transport
 from tidemill.client.vectors import vectors
@@ -98,8 +99,29 @@ class JobHandle:
 
         NO_FAILED_ROWS when there are none. The same `request_id` returns the same job.
         """
+        return self._ask_again(calls.retry_failed_rows(self.name, deadline, request_id), request_id)
+
+    def replay(
+        self,
+        rows: Iterable[int],
+        *,
+        deadline: str | float | timedelta | None = None,
+        timeout: float | None = None,
+        request_id: str = "",
+    ) -> Replay:
+        """Ask these rows of the finished job again, wait, and compare the answers bit for bit; at most 10,000 rows.
+
+        DEADLINE_EXCEEDED after `timeout` seconds; the new job goes on, and the same `request_id` comes back to it.
+        """
+        chosen = sorted(set(rows))
+        again = self._ask_again(calls.replay_rows(self.name, chosen, deadline, request_id), request_id)
+        again.wait(timeout)
+        pairs = ((self.provenance(row), again.provenance(place)) for place, row in enumerate(chosen))
+        return Replay(again.name, tuple(compare(before, after) for before, after in pairs))
+
+    def _ask_again(self, call: calls.Call[job_pb2.Job], request_id: str) -> "JobHandle":
         try:
-            job = self._call(calls.retry_failed_rows(self.name, deadline, request_id))
+            job = self._call(call)
         except TidemillError as exc:
             # Nobody knows the id that was made up here, so nobody could go on with the job.
             if not request_id and (left := exc.metadata.get("unsealed_job")):

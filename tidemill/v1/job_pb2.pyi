@@ -427,6 +427,7 @@ class Job(_message.Message):
     ADMITTED_AT_RISK_FIELD_NUMBER: _builtins.int
     ESCALATED_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
     ENGINE_RECORD_FIELD_NUMBER: _builtins.int
     EQUAL_ANSWERS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -478,6 +479,8 @@ class Job(_message.Message):
     """The service raised the job's class or parallelism to hold its deadline."""
     retry_of: _builtins.str
     """Job whose failed rows this one asks again; empty otherwise."""
+    replay_of: _builtins.str
+    """Job whose rows this one asks again to compare the answers, see `ReplayRows`; empty otherwise."""
     engine_record: _builtins.str
     """SHA-256 (hex) of the record of the engine that answered first, which lies in the object store as
     `engines/<it>.json`; the output manifest lists all of them. Set at the first result.
@@ -591,13 +594,14 @@ class Job(_message.Message):
         admitted_at_risk: _builtins.bool = ...,
         escalated: _builtins.bool = ...,
         retry_of: _builtins.str = ...,
+        replay_of: _builtins.str = ...,
         engine_record: _builtins.str = ...,
         equal_answers: Global___EqualAnswers.ValueType = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "pause", b"pause", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "engine_record", b"engine_record", "equal_answers", b"equal_answers", "error", b"error", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "etag", b"etag", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "labels", b"labels", "model", b"model", "model_digest", b"model_digest", "name", b"name", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "output_data_version", b"output_data_version", "output_manifest_uri", b"output_manifest_uri", "pause", b"pause", "phase", b"phase", "retry_of", b"retry_of", "revision", b"revision", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "start_time", b"start_time", "state", b"state", "trace_id", b"trace_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "completion_window", b"completion_window", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "engine_record", b"engine_record", "equal_answers", b"equal_answers", "error", b"error", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "etag", b"etag", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "labels", b"labels", "model", b"model", "model_digest", b"model_digest", "name", b"name", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "output_data_version", b"output_data_version", "output_manifest_uri", b"output_manifest_uri", "pause", b"pause", "phase", b"phase", "replay_of", b"replay_of", "retry_of", b"retry_of", "revision", b"revision", "row_counts", b"row_counts", "sampling", b"sampling", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "start_time", b"start_time", "state", b"state", "trace_id", b"trace_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

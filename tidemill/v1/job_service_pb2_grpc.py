@@ -130,6 +130,11 @@ class JobServiceStub:
                 request_serializer=tidemill_dot_v1_dot_provenance__pb2.GetRowProvenanceRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_provenance__pb2.RowProvenance.FromString,
                 _registered_method=True)
+        self.ReplayRows = channel.unary_unary(
+                '/tidemill.v1.JobService/ReplayRows',
+                request_serializer=tidemill_dot_v1_dot_provenance__pb2.ReplayRowsRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -271,6 +276,14 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayRows(self, request, context):
+        """Creates, fills and seals a job with chosen rows of a terminal one, to compare the answers: row i of it is the i-th chosen
+        row by index. It is no version of the first one's dataset. The same `request_id` returns the same job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -363,6 +376,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.GetRowProvenance,
                     request_deserializer=tidemill_dot_v1_dot_provenance__pb2.GetRowProvenanceRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_provenance__pb2.RowProvenance.SerializeToString,
+            ),
+            'ReplayRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayRows,
+                    request_deserializer=tidemill_dot_v1_dot_provenance__pb2.ReplayRowsRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_job__pb2.Job.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -855,6 +873,33 @@ class JobService:
             '/tidemill.v1.JobService/GetRowProvenance',
             tidemill_dot_v1_dot_provenance__pb2.GetRowProvenanceRequest.SerializeToString,
             tidemill_dot_v1_dot_provenance__pb2.RowProvenance.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/ReplayRows',
+            tidemill_dot_v1_dot_provenance__pb2.ReplayRowsRequest.SerializeToString,
+            tidemill_dot_v1_dot_job__pb2.Job.FromString,
             options,
             channel_credentials,
             insecure,

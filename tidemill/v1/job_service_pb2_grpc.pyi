@@ -84,6 +84,10 @@ class JobServiceStub:
     """Says what a job waits for and what would change it."""
     GetRowProvenance: _grpc.UnaryUnaryMultiCallable[_provenance_pb2.GetRowProvenanceRequest, _provenance_pb2.RowProvenance]
     """Says where the answer of one row comes from, from its request to the stored output, and checks the digests on the way."""
+    ReplayRows: _grpc.UnaryUnaryMultiCallable[_provenance_pb2.ReplayRowsRequest, _job_pb2.Job]
+    """Creates, fills and seals a job with chosen rows of a terminal one, to compare the answers: row i of it is the i-th chosen
+    row by index. It is no version of the first one's dataset. The same `request_id` returns the same job.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -139,6 +143,10 @@ class JobServiceAsyncStub(JobServiceStub):
     """Says what a job waits for and what would change it."""
     GetRowProvenance: _aio.UnaryUnaryMultiCallable[_provenance_pb2.GetRowProvenanceRequest, _provenance_pb2.RowProvenance]  # type: ignore[assignment]
     """Says where the answer of one row comes from, from its request to the stored output, and checks the digests on the way."""
+    ReplayRows: _aio.UnaryUnaryMultiCallable[_provenance_pb2.ReplayRowsRequest, _job_pb2.Job]  # type: ignore[assignment]
+    """Creates, fills and seals a job with chosen rows of a terminal one, to compare the answers: row i of it is the i-th chosen
+    row by index. It is no version of the first one's dataset. The same `request_id` returns the same job.
+    """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Batch jobs: create, fill with rows, seal, follow, read.
@@ -299,5 +307,15 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provenance_pb2.RowProvenance, _abc.Awaitable[_provenance_pb2.RowProvenance]]:
         """Says where the answer of one row comes from, from its request to the stored output, and checks the digests on the way."""
+
+    @_abc_1.abstractmethod
+    def ReplayRows(
+        self,
+        request: _provenance_pb2.ReplayRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
+        """Creates, fills and seals a job with chosen rows of a terminal one, to compare the answers: row i of it is the i-th chosen
+        row by index. It is no version of the first one's dataset. The same `request_id` returns the same job.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

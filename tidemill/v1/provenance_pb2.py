@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from tidemill.v1 import job_pb2 as tidemill_dot_v1_dot_job__pb2
 from tidemill.v1 import row_pb2 as tidemill_dot_v1_dot_row__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidemill/v1/provenance.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x15tidemill/v1/job.proto\x1a\x15tidemill/v1/row.proto\"F\n\x17GetRowProvenanceRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\trow_index\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\"6\n\nStoredFile\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\x81\x01\n\x08RowInput\x12\x11\n\tcustom_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12(\n\x07segment\x18\x04 \x01(\x0b\x32\x17.tidemill.v1.StoredFile\x12\x1a\n\x12input_data_version\x18\x05 \x01(\t\"\xe9\x01\n\tRowEngine\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\t\x12\r\n\x05\x62uild\x18\x06 \x01(\t\x12\x0e\n\x06record\x18\x07 \x01(\t\x12\r\n\x05\x64type\x18\x08 \x01(\t\x12\x0c\n\x04mode\x18\t \x01(\t\x12\x30\n\requal_answers\x18\n \x01(\x0e\x32\x19.tidemill.v1.EqualAnswers\"|\n\tRowCommit\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x13\n\x0b\x63hunk_start\x18\x02 \x01(\x03\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x03\x12\x13\n\x0bpart_number\x18\x04 \x01(\x05\x12%\n\x04part\x18\x05 \x01(\x0b\x32\x17.tidemill.v1.StoredFile\"\xa7\x02\n\rRowProvenance\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\trow_index\x18\x02 \x01(\x03\x12$\n\x05input\x18\x03 \x01(\x0b\x32\x15.tidemill.v1.RowInput\x12&\n\x06\x65ngine\x18\x04 \x01(\x0b\x32\x16.tidemill.v1.RowEngine\x12&\n\x06\x63ommit\x18\x05 \x01(\x0b\x32\x16.tidemill.v1.RowCommit\x12&\n\x06result\x18\x06 \x01(\x0b\x32\x16.tidemill.v1.RowResult\x12\x15\n\routput_digest\x18\x07 \x01(\t\x12\x1b\n\x13output_data_version\x18\x08 \x01(\t\x12\x10\n\x08trace_id\x18\t \x01(\t\x12\x12\n\nmismatches\x18\n \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidemill/v1/provenance.proto\x12\x0btidemill.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x15tidemill/v1/job.proto\x1a\x15tidemill/v1/row.proto\"F\n\x17GetRowProvenanceRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\trow_index\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\"\x98\x01\n\x11ReplayRowsRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0brow_indices\x18\x02 \x03(\x03\x42\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12:\n\x11\x63ompletion_window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"6\n\nStoredFile\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\x95\x01\n\x08RowInput\x12\x11\n\tcustom_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12(\n\x07segment\x18\x04 \x01(\x0b\x32\x17.tidemill.v1.StoredFile\x12\x1a\n\x12input_data_version\x18\x05 \x01(\t\x12\x12\n\nrepeatable\x18\x06 \x01(\x08\"\xe9\x01\n\tRowEngine\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x03 \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\t\x12\r\n\x05\x62uild\x18\x06 \x01(\t\x12\x0e\n\x06record\x18\x07 \x01(\t\x12\r\n\x05\x64type\x18\x08 \x01(\t\x12\x0c\n\x04mode\x18\t \x01(\t\x12\x30\n\requal_answers\x18\n \x01(\x0e\x32\x19.tidemill.v1.EqualAnswers\"|\n\tRowCommit\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x13\n\x0b\x63hunk_start\x18\x02 \x01(\x03\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x03\x12\x13\n\x0bpart_number\x18\x04 \x01(\x05\x12%\n\x04part\x18\x05 \x01(\x0b\x32\x17.tidemill.v1.StoredFile\"\xa7\x02\n\rRowProvenance\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\trow_index\x18\x02 \x01(\x03\x12$\n\x05input\x18\x03 \x01(\x0b\x32\x15.tidemill.v1.RowInput\x12&\n\x06\x65ngine\x18\x04 \x01(\x0b\x32\x16.tidemill.v1.RowEngine\x12&\n\x06\x63ommit\x18\x05 \x01(\x0b\x32\x16.tidemill.v1.RowCommit\x12&\n\x06result\x18\x06 \x01(\x0b\x32\x16.tidemill.v1.RowResult\x12\x15\n\routput_digest\x18\x07 \x01(\t\x12\x1b\n\x13output_data_version\x18\x08 \x01(\t\x12\x10\n\x08trace_id\x18\t \x01(\t\x12\x12\n\nmismatches\x18\n \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +39,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETROWPROVENANCEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_GETROWPROVENANCEREQUEST'].fields_by_name['row_index']._loaded_options = None
   _globals['_GETROWPROVENANCEREQUEST'].fields_by_name['row_index']._serialized_options = b'\342A\001\002'
-  _globals['_GETROWPROVENANCEREQUEST']._serialized_start=124
-  _globals['_GETROWPROVENANCEREQUEST']._serialized_end=194
-  _globals['_STOREDFILE']._serialized_start=196
-  _globals['_STOREDFILE']._serialized_end=250
-  _globals['_ROWINPUT']._serialized_start=253
-  _globals['_ROWINPUT']._serialized_end=382
-  _globals['_ROWENGINE']._serialized_start=385
-  _globals['_ROWENGINE']._serialized_end=618
-  _globals['_ROWCOMMIT']._serialized_start=620
-  _globals['_ROWCOMMIT']._serialized_end=744
-  _globals['_ROWPROVENANCE']._serialized_start=747
-  _globals['_ROWPROVENANCE']._serialized_end=1042
+  _globals['_REPLAYROWSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_REPLAYROWSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_REPLAYROWSREQUEST'].fields_by_name['row_indices']._loaded_options = None
+  _globals['_REPLAYROWSREQUEST'].fields_by_name['row_indices']._serialized_options = b'\342A\001\002'
+  _globals['_REPLAYROWSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REPLAYROWSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_REPLAYROWSREQUEST'].fields_by_name['completion_window']._loaded_options = None
+  _globals['_REPLAYROWSREQUEST'].fields_by_name['completion_window']._serialized_options = b'\342A\001\001'
+  _globals['_GETROWPROVENANCEREQUEST']._serialized_start=156
+  _globals['_GETROWPROVENANCEREQUEST']._serialized_end=226
+  _globals['_REPLAYROWSREQUEST']._serialized_start=229
+  _globals['_REPLAYROWSREQUEST']._serialized_end=381
+  _globals['_STOREDFILE']._serialized_start=383
+  _globals['_STOREDFILE']._serialized_end=437
+  _globals['_ROWINPUT']._serialized_start=440
+  _globals['_ROWINPUT']._serialized_end=589
+  _globals['_ROWENGINE']._serialized_start=592
+  _globals['_ROWENGINE']._serialized_end=825
+  _globals['_ROWCOMMIT']._serialized_start=827
+  _globals['_ROWCOMMIT']._serialized_end=951
+  _globals['_ROWPROVENANCE']._serialized_start=954
+  _globals['_ROWPROVENANCE']._serialized_end=1249
 # @@protoc_insertion_point(module_scope)

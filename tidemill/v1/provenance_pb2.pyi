@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from tidemill.v1 import job_pb2 as _job_pb2
@@ -47,6 +48,44 @@ class GetRowProvenanceRequest(_message.Message):
 Global___GetRowProvenanceRequest: _TypeAlias = GetRowProvenanceRequest  # noqa: Y015
 
 @_typing.final
+class ReplayRowsRequest(_message.Message):
+    """Request of `ReplayRows`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROW_INDICES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COMPLETION_WINDOW_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The terminal job, `tenants/{tenant}/jobs/{job}`."""
+    request_id: _builtins.str
+    """As in `CreateJob`: 1 to 128 bytes, unique in the tenant."""
+    @_builtins.property
+    def row_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rows to ask again, 1 to 10000 of them, in any order; a row named twice counts once."""
+
+    @_builtins.property
+    def completion_window(self) -> _duration_pb2.Duration:
+        """Deadline from now, one minute to thirty days. Unset: 24 hours."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        row_indices: _abc.Iterable[_builtins.int] | None = ...,
+        request_id: _builtins.str = ...,
+        completion_window: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completion_window", b"completion_window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_window", b"completion_window", "name", b"name", "request_id", b"request_id", "row_indices", b"row_indices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayRowsRequest: _TypeAlias = ReplayRowsRequest  # noqa: Y015
+
+@_typing.final
 class StoredFile(_message.Message):
     """A file in the object store."""
 
@@ -87,6 +126,7 @@ class RowInput(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     SEGMENT_FIELD_NUMBER: _builtins.int
     INPUT_DATA_VERSION_FIELD_NUMBER: _builtins.int
+    REPEATABLE_FIELD_NUMBER: _builtins.int
     custom_id: _builtins.str
     """The caller's key of the row."""
     digest: _builtins.str
@@ -95,6 +135,8 @@ class RowInput(_message.Message):
     """`prompt`, `chat`, `embedding`, `classification` or `score`."""
     input_data_version: _builtins.str
     """SHA-256 (hex) that names the whole input; empty until the job is sealed."""
+    repeatable: _builtins.bool
+    """The answer is not drawn at random: the row is greedy, has a seed, or asks for no text."""
     @_builtins.property
     def segment(self) -> Global___StoredFile:
         """Segment that holds the row."""
@@ -107,10 +149,11 @@ class RowInput(_message.Message):
         task: _builtins.str = ...,
         segment: Global___StoredFile | None = ...,
         input_data_version: _builtins.str = ...,
+        repeatable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom_id", b"custom_id", "digest", b"digest", "input_data_version", b"input_data_version", "segment", b"segment", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom_id", b"custom_id", "digest", b"digest", "input_data_version", b"input_data_version", "repeatable", b"repeatable", "segment", b"segment", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

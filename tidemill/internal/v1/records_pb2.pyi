@@ -65,6 +65,7 @@ class JobSpec(_message.Message):
     ESCALATION_FIELD_NUMBER: _builtins.int
     ACCEPT_AT_RISK_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/jobs/{job}`."""
     tenant: _builtins.str
@@ -91,6 +92,8 @@ class JobSpec(_message.Message):
     """Seal the job although its deadline may not hold."""
     retry_of: _builtins.str
     """Job whose failed rows this one asks again; empty otherwise."""
+    replay_of: _builtins.str
+    """Job whose rows this one asks again to compare the answers; empty otherwise."""
     @_builtins.property
     def sampling(self) -> _row_pb2.SamplingParams:
         """Sampling defaults of the rows."""
@@ -127,10 +130,11 @@ class JobSpec(_message.Message):
         escalation: _job_pb2.Escalation | None = ...,
         accept_at_risk: _builtins.bool = ...,
         retry_of: _builtins.str = ...,
+        replay_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "escalation", b"escalation", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "complete_by_time", b"complete_by_time", "dataset", b"dataset", "escalation", b"escalation", "execution_mode", b"execution_mode", "labels", b"labels", "model", b"model", "name", b"name", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "request_digest", b"request_digest", "request_id", b"request_id", "retry_of", b"retry_of", "sampling", b"sampling", "service_class", b"service_class", "tenant", b"tenant", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_at_risk", b"accept_at_risk", "complete_by_time", b"complete_by_time", "dataset", b"dataset", "escalation", b"escalation", "execution_mode", b"execution_mode", "labels", b"labels", "model", b"model", "name", b"name", "on_deadline", b"on_deadline", "origin_run_id", b"origin_run_id", "replay_of", b"replay_of", "request_digest", b"request_digest", "request_id", b"request_id", "retry_of", b"retry_of", "sampling", b"sampling", "service_class", b"service_class", "tenant", b"tenant", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

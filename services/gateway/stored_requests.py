@@ -1,7 +1,8 @@
-"""The failed rows of a terminal job, as they were appended: one input segment in memory at a time."""
+"""Rows of a terminal job as they were appended, to be asked again: one input segment in memory at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ _FRAME_BYTES = 1 << 20
 Rows = Sequence[row_pb2.Row]
 
 
-class FailedRows:
-    """Reads the rows of one job that ended with an error."""
+class StoredRequests(ABC):
+    """Reads some rows of one job."""
 
     def __init__(self, scheduler: Scheduler, store: ObjectStore, job: str) -> None:
         self._scheduler = scheduler
@@ -30,31 +31,16 @@ class FailedRows:
 
     async def frames(self, skip: int) -> AsyncIterator[Rows]:
         """The rows in input order behind the first `skip`, in frames; DATA_CORRUPT where a file has changed."""
-        parts = [part.key async for part in self._parts()]
-        indices = (await asyncio.to_thread(self._indices, parts))[skip:]
+        indices = (await self._indices())[skip:]
         for segment in await self._scheduler.list_segments(self._job):
             first, last = np.searchsorted(indices, [segment.start, segment.start + segment.count])
             if first < last:
                 for frame in _cut(await asyncio.to_thread(self._rows, segment, indices[first:last])):
                     yield frame
 
-    async def _parts(self) -> AsyncIterator[records_pb2.PartRef]:
-        seen, more = 0, True
-        while more:
-            page = await self._scheduler.list_parts(self._job, seen)
-            seen, more = seen + len(page.parts), page.more
-            for part in page.parts:
-                if part.tally.failed:
-                    yield part
-
-    def _indices(self, parts: Sequence[str]) -> Any:
-        """Sorted array of the failed rows' indices, 8 bytes each."""
-        found: list[Any] = [np.empty(0, dtype=np.int64)]
-        for key in parts:
-            for table in read_batches(self._store, key, columns=["row_index", "status"]):
-                failed = table.column("status").to_numpy() == row_pb2.ROW_STATUS_FAILED
-                found.append(table.column("row_index").to_numpy()[failed])
-        return np.sort(np.concatenate(found))
+    @abstractmethod
+    async def _indices(self) -> Any:
+        """Sorted array of the rows' indices, 8 bytes each."""
 
     def _rows(self, segment: records_pb2.SegmentRef, indices: Any) -> list[row_pb2.Row]:
         columns = ["custom_id", "request"]
@@ -68,6 +54,42 @@ class FailedRows:
                 f"{segment.key} holds a request that cannot be read: {exc}",
                 metadata={"key": segment.key},
             ) from exc
+
+
+class ChosenRows(StoredRequests):
+    """The rows with these indices."""
+
+    def __init__(self, scheduler: Scheduler, store: ObjectStore, job: str, indices: Iterable[int]) -> None:
+        super().__init__(scheduler, store, job)
+        self._chosen = np.unique(np.fromiter(indices, dtype=np.int64))
+
+    async def _indices(self) -> Any:
+        return self._chosen
+
+
+class FailedRows(StoredRequests):
+    """The rows that ended with an error."""
+
+    async def _indices(self) -> Any:
+        parts = [part.key async for part in self._parts()]
+        return await asyncio.to_thread(self._failed, parts)
+
+    async def _parts(self) -> AsyncIterator[records_pb2.PartRef]:
+        seen, more = 0, True
+        while more:
+            page = await self._scheduler.list_parts(self._job, seen)
+            seen, more = seen + len(page.parts), page.more
+            for part in page.parts:
+                if part.tally.failed:
+                    yield part
+
+    def _failed(self, parts: Sequence[str]) -> Any:
+        found: list[Any] = [np.empty(0, dtype=np.int64)]
+        for key in parts:
+            for table in read_batches(self._store, key, columns=["row_index", "status"]):
+                failed = table.column("status").to_numpy() == row_pb2.ROW_STATUS_FAILED
+                found.append(table.column("row_index").to_numpy()[failed])
+        return np.sort(np.concatenate(found))
 
 
 def _cut(rows: Rows) -> Iterator[Rows]:
