@@ -5,7 +5,7 @@ import pytest
 from tests.gateway.client import GatewayClient, prompts, refused
 from tests.gateway.fake_worker import RECORD, FakeWorker
 from tidemill import digests
-from tidemill.store import ObjectStore
+from tidemill.store.local import LocalStore
 from tidemill.v1 import job_pb2, provenance_pb2, row_pb2
 
 NO_RECORD = f"the engine record: engines/{RECORD.hex()}.json is missing"
@@ -30,7 +30,7 @@ async def answered(client: GatewayClient, worker: FakeWorker) -> job_pb2.Job:
 
 
 async def test_the_chain_of_an_answered_row(
-    client: GatewayClient, worker: FakeWorker, store: ObjectStore, answered: job_pb2.Job
+    client: GatewayClient, worker: FakeWorker, store: LocalStore, answered: job_pb2.Job
 ) -> None:
     found = await provenance(client, answered.name, 57)
     [frame, *_] = await client.results(answered.name, start_offset=57)
@@ -68,7 +68,7 @@ async def test_a_row_without_an_outcome_has_its_request_only(client: GatewayClie
 
 @pytest.mark.parametrize("which", ["input", "output"])
 async def test_a_changed_file_is_named(
-    client: GatewayClient, store: ObjectStore, answered: job_pb2.Job, which: str
+    client: GatewayClient, store: LocalStore, answered: job_pb2.Job, which: str
 ) -> None:
     before = await provenance(client, answered.name, 3)
     file = before.input.segment if which == "input" else before.commit.part
