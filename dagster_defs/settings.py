@@ -9,7 +9,12 @@ class DagsterSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TIDEMILL_DAGSTER_", extra="ignore", frozen=True)
 
-    gateway: str = Field(default="127.0.0.1:7070", description="Address of the gateway (gRPC).")
+    gateway: str = Field(
+        default="127.0.0.1:7070", description="Address of the gateway (gRPC); `grpcs://host:port` for TLS."
+    )
+    ca: str = Field(
+        default="", description="PEM file of who may sign for the gateway. Default: whom the system trusts."
+    )
     api_key: SecretStr = Field(default=SecretStr(""), description="API key; Dagster sees the jobs of its tenant.")
     interval_seconds: int = Field(default=5, ge=1, le=3600, description="Least time between two looks at the feed.")
     trace_url_template: str = Field(

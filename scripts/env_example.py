@@ -75,6 +75,7 @@ EXAMPLES = {
     "TIDEMILL_INFERENCE_RAY_ADDRESS": "ray-head.example:6379",
     "TIDEMILL_SCHEDULER_QUOTAS": '\'{"*": {"jobs": 100}, "acme": {"rows": 1000000}}\'',
     "TIDEMILL_DAGSTER_API_KEY": "<key>",
+    "TIDEMILL_DAGSTER_CA": "/etc/tidemill/ca.pem",
     "TIDEMILL_DAGSTER_TRACE_URL_TEMPLATE": "http://127.0.0.1:16686/trace/{trace_id}",
 }
 

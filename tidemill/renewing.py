@@ -50,6 +50,10 @@ class RenewingChannel:
                     await channel.wait_for_state_change(last_observed_state)
             except TimeoutError:
                 continue
+            except grpc.aio.UsageError:
+                # It was retired meanwhile.
+                if channel is self._channel:
+                    raise
 
     def unary_unary(self, method: str, *serializers: Any, **options: Any) -> "_Method":
         """A method of one answer."""

@@ -12,6 +12,7 @@ def resources() -> dg.Definitions:
     settings = DagsterSettings()
     gateway = TidemillGateway(
         address=settings.gateway,
+        ca=settings.ca,
         api_key=dg.EnvVar("TIDEMILL_DAGSTER_API_KEY"),
         trace_url_template=settings.trace_url_template,
     )

@@ -7,12 +7,13 @@ from typing import Any
 import dagster as dg
 import grpc
 
+from tidemill.client.settings import connection_to
 from tidemill.errors import Reason, TidemillError
 from tidemill.status import from_rpc_error
 from tidemill.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
 # Reasons that pass by themselves: the next tick tries again.
-AWAY = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
+AWAY = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED, Reason.RATE_EXCEEDED})
 
 # Entries a call. A slice may be too much: the gateway reads sample answers for each entry, which can be slow or long.
 # Tried one after the other they end within the minute that Dagster gives a tick.
@@ -30,14 +31,16 @@ class TidemillGateway(dg.ConfigurableResource[Any]):
     """Tidemill's public gateway.
 
     Attributes:
-        address: `host:port` of the gateway.
+        address: `host:port` of the gateway, or `grpcs://host:port` for TLS.
         api_key: key of the tenant whose jobs Dagster shows.
+        ca: PEM file of who may sign for the gateway; it means TLS. Empty: whom the system trusts.
         trace_url_template: page of a trace with `{trace_id}` in it; empty where there is none.
         timeout_seconds: longest time of a call.
     """
 
     address: str
     api_key: str
+    ca: str = ""
     trace_url_template: str = ""
     timeout_seconds: float = 15.0
 
@@ -68,11 +71,17 @@ class TidemillGateway(dg.ConfigurableResource[Any]):
     @contextmanager
     def _stub(self) -> "Generator[job_service_pb2_grpc.JobServiceStub]":
         # A channel a call: runs fork, and gRPC objects must not be there when they do.
-        with grpc.insecure_channel(self.address, options=_OPTIONS) as channel:
+        with self._channel() as channel:
             try:
                 yield job_service_pb2_grpc.JobServiceStub(channel)
             except grpc.RpcError as exc:
                 raise self._named(from_rpc_error(exc)) from None
+
+    def _channel(self) -> grpc.Channel:
+        to = connection_to(self.address, self.api_key, self.ca or None)
+        if not to.tls:
+            return grpc.insecure_channel(to.address, options=_OPTIONS)
+        return grpc.secure_channel(to.address, grpc.ssl_channel_credentials(to.ca), options=_OPTIONS)
 
     def _named(self, error: TidemillError) -> TidemillError:
         message = f"gateway {self.address}: {error.message}"

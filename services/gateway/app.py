@@ -105,27 +105,29 @@ async def run(settings: GatewaySettings, common: CommonSettings) -> None:
             model_service_pb2_grpc.add_ModelServiceServicer_to_server(gateway.models, server)
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server(gateway.admin, server)
 
-        await serve(
-            ServerSpec(
-                address=settings.address,
-                http_address=settings.http_address,
-                services=SERVICES,
-                register=register,
-                tls=settings.tls,
-                tls_remedy=f"set {' and '.join(TLS_VARIABLES)}",
-                plaintext=common.plaintext,
-                interceptors=[gateway.guard],
-                ready=link.readiness,
-                drain=gateway.drain.start,
-                ready_file=common.ready_file,
-                max_message_bytes=MAX_MESSAGE_BYTES,
-                grace_seconds=settings.drain_seconds,
+        try:
+            await serve(
+                ServerSpec(
+                    address=settings.address,
+                    http_address=settings.http_address,
+                    services=SERVICES,
+                    register=register,
+                    tls=settings.tls,
+                    tls_remedy=f"set {' and '.join(TLS_VARIABLES)}",
+                    plaintext=common.plaintext,
+                    interceptors=[gateway.guard],
+                    ready=link.readiness,
+                    drain=gateway.drain.start,
+                    ready_file=common.ready_file,
+                    max_message_bytes=MAX_MESSAGE_BYTES,
+                    grace_seconds=settings.drain_seconds,
+                )
             )
-        )
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        await gateway.background.close(settings.drain_seconds)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await gateway.background.close(settings.drain_seconds)
 
 
 class _SchedulerLink:

@@ -12,6 +12,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TIDEMILL_HOME", str(tmp_path))
     monkeypatch.delenv("TIDEMILL_ADDRESS", raising=False)
     monkeypatch.delenv("TIDEMILL_API_KEY", raising=False)
+    monkeypatch.delenv("TIDEMILL_CA", raising=False)
     return tmp_path
 
 
@@ -50,3 +51,25 @@ def test_a_damaged_note(home: Path) -> None:
     (home / "up.json").write_text("{")
     with pytest.raises(TidemillError, match="cannot read"):
         resolve()
+
+
+PEM = b"-----BEGIN CERTIFICATE-----"
+
+
+def test_a_ca_means_tls_but_for_the_service_of_this_machine(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "ca.pem").write_bytes(PEM)
+    assert resolve("a:1", "b", home / "ca.pem") == Connection("a:1", "b", tls=True, ca=PEM)
+    monkeypatch.setenv("TIDEMILL_CA", str(home / "ca.pem"))
+    assert resolve("a:1", "b") == Connection("a:1", "b", tls=True, ca=PEM)
+    assert resolve("grpcs://a:1", "b") == Connection("a:1", "b", tls=True, ca=PEM)
+    assert resolve("grpc://a:1", "b") == Connection("a:1", "b")
+    announce(home)
+    assert resolve() == Connection("127.0.0.1:7070", "local")
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_a_ca_file_that_is_none_is_named(home: Path, content: bytes | None) -> None:
+    if content is not None:
+        (home / "ca.pem").write_bytes(content)
+    with pytest.raises(TidemillError, match=r"ca\.pem"):
+        resolve("a:1", "b", home / "ca.pem")

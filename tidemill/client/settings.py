@@ -63,10 +63,13 @@ def resolve(address: str | None = None, api_key: str | None = None, ca: str | Pa
         raise TidemillError(
             Reason.API_KEY_MISSING, "no API key: set TIDEMILL_API_KEY (`tidemill keys create` makes one)"
         )
-    return _connection(address, api_key, ca or os.environ.get("TIDEMILL_CA"))
+    # The service that `tidemill up` runs here is on loopback and speaks no TLS.
+    general = os.environ.get("TIDEMILL_CA") if address != local.get("address") else None
+    return connection_to(address, api_key, ca or general)
 
 
-def _connection(address: str, api_key: str, ca: str | Path | None) -> Connection:
+def connection_to(address: str, api_key: str, ca: str | Path | None = None) -> Connection:
+    """The connection that these three describe; INVALID_ARGUMENT for a CA file that cannot be read."""
     tls = address.startswith(TLS_SCHEME) or (ca is not None and not address.startswith(PLAIN_SCHEME))
     content = _read_ca(ca) if tls and ca is not None else None
     return Connection(address.removeprefix(TLS_SCHEME).removeprefix(PLAIN_SCHEME), api_key, tls, content)
