@@ -71,7 +71,9 @@ async def test_a_worker_needs_a_certificate(secured: Stack, authority: Authority
         await link.close()
 
 
-async def test_both_take_up_new_certificates_and_an_old_connection_goes_on(secured: Stack, authority: Authority) -> None:
+async def test_new_certificates_are_taken_up_and_an_old_connection_goes_on(
+    secured: Stack, authority: Authority
+) -> None:
     gateway, scheduler = secured.address_of("gateway"), secured.address_of("scheduler")
     client = authority.files("worker")
     before = [serial_at(gateway, authority.ca), serial_at(scheduler, authority.ca, client)]
