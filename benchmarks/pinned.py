@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -76,21 +77,37 @@ def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]"
 @contextlib.contextmanager
 def scheduler(home: Path, core: int, ledger: str, **settings: object) -> Generator[tuple[str, str]]:
     """A real scheduler over `ledger`: its gRPC address and that of its metrics."""
+    with service("scheduler", home, core, ledger=ledger, **settings) as started:
+        yield started.address, started.http_address
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that is ready, and its process."""
+
+    address: str
+    http_address: str
+    pid: int
+
+
+@contextlib.contextmanager
+def service(name: str, home: Path, core: int, **settings: object) -> Generator[Service]:
+    """A real gateway or scheduler on free ports, with these settings."""
     home.mkdir(parents=True, exist_ok=True)
-    ready_file, log = home / "ready.json", home / "scheduler.log"
+    ready_file, log = home / f"{name}.ready.json", home / f"{name}.log"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TIDEMILL_", "OTEL_"))}
+    prefix = f"TIDEMILL_{name.upper()}_"
     environment = inherited | {
         "TIDEMILL_HOME": str(home),
         "TIDEMILL_READY_FILE": str(ready_file),
-        "TIDEMILL_SCHEDULER_ADDRESS": "127.0.0.1:0",
-        "TIDEMILL_SCHEDULER_HTTP_ADDRESS": "127.0.0.1:0",
-        "TIDEMILL_SCHEDULER_LEDGER": ledger,
-        **{f"TIDEMILL_SCHEDULER_{name.upper()}": str(value) for name, value in settings.items()},
+        f"{prefix}ADDRESS": "127.0.0.1:0",
+        f"{prefix}HTTP_ADDRESS": "127.0.0.1:0",
+        **{f"{prefix}{key.upper()}": str(value) for key, value in settings.items()},
     }
-    with running([sys.executable, "-m", "services.scheduler"], core, log, environment) as process:
+    with running([sys.executable, "-m", f"services.{name}"], core, log, environment) as process:
         wait_until(ready_file.exists, process, log)
         ready = json.loads(ready_file.read_text())
-        yield ready["address"], ready["http_address"]
+        yield Service(ready["address"], ready["http_address"], process.pid)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ The encoding is JSON with sorted keys, no spaces and unescaped text, so equal re
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -13,6 +13,8 @@ from tidemill.v1 import model_service_pb2, row_pb2
 
 ENCODING_VERSION = 1
 Task = Literal["prompt", "chat", "embedding", "classification", "score"]
+# What `json.dumps` itself uses where it need not escape what is beyond ASCII.
+_quoted = cast("Callable[[str], str]", cast("Any", json.encoder).encode_basestring)
 SamplingValue = bool | int | float | str | list[str]
 
 MODEL_TASKS: "Mapping[str, model_service_pb2.Task.ValueType]" = {
@@ -73,6 +75,12 @@ def merge_sampling(
 ) -> dict[str, SamplingValue]:
     """The values that apply to a row: the job's, replaced field by field by the row's."""
     return {**sampling_values(defaults), **overrides}
+
+
+def encode_prompt(prompt: str) -> bytes:
+    """Bytes of the request that is a prompt without sampling values of its own: the shape of most rows, made without a
+    dictionary."""
+    return f'{{"prompt":{_quoted(prompt)},"task":"prompt","v":{ENCODING_VERSION}}}'.encode()
 
 
 def encode_request(row: row_pb2.Row) -> bytes:

@@ -5,21 +5,13 @@ of n leaves splits at the largest power of two below n. A *frontier* keeps the r
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 HASH_BYTES = 32
+_LEAF, _INNER = b"\x00", b"\x01"
+_sha256 = hashlib.sha256
 EMPTY_ROOT = hashlib.sha256(b"").digest()
-
-
-def hash_leaf(leaf: bytes) -> bytes:
-    """Hash of a leaf."""
-    return hashlib.sha256(b"\x00" + leaf).digest()
-
-
-def hash_children(left: bytes, right: bytes) -> bytes:
-    """Hash of an inner node."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
 
 
 @dataclass(frozen=True)
@@ -38,14 +30,20 @@ class Frontier:
 
     def extend(self, leaves: Iterable[bytes]) -> "Frontier":
         """The frontier after `leaves` were added at the right."""
-        count, peaks = self.count, list(self.peaks)
-        for leaf in leaves:
-            peaks.append(hash_leaf(leaf))
-            count += 1
-            for _ in range((count & -count).bit_length() - 1):
-                right = peaks.pop()
-                peaks[-1] = hash_children(peaks[-1], right)
-        return Frontier(count, tuple(peaks))
+        peaks = list(self.peaks)
+        level = [_sha256(_LEAF + leaf).digest() for leaf in leaves]
+        count, size = self.count + len(level), self.count
+        # Level by level: a peak of this size is the left neighbour of the first new node, a last node without a
+        # right neighbour is a peak itself. `small` collects those, smallest first.
+        small: list[bytes] = []
+        while level:
+            if size & 1:
+                level.insert(0, peaks.pop())
+            if len(level) & 1:
+                small.append(level.pop())
+            level = [_sha256(_INNER + left + right).digest() for left, right in _pairs(level)]
+            size >>= 1
+        return Frontier(count, (*peaks, *reversed(small)))
 
     def root(self) -> bytes:
         """Root over all leaves; the hash of nothing for an empty tree."""
@@ -53,5 +51,10 @@ class Frontier:
             return EMPTY_ROOT
         *rest, node = self.peaks
         for peak in reversed(rest):
-            node = hash_children(peak, node)
+            node = _sha256(_INNER + peak + node).digest()
         return node
+
+
+def _pairs(nodes: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    pair = iter(nodes)
+    return zip(pair, pair, strict=True)

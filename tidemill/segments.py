@@ -18,6 +18,8 @@ ROW_GROUP_ROWS = 1024
 # A group is what readers hold in memory; rows with long vectors or log probabilities get smaller ones.
 _ROW_GROUP_BYTES = 16 << 20
 _COMPRESSION = "zstd"
+# Columns of few different values. A dictionary of texts and digests, which differ, would be built and thrown away.
+_REPEATING = ("task", "status", "finish_reason", "error_code", "model_digest", "engine_build", "engine_record")
 
 _pa = cast("Any", pa)
 _pq = cast("Any", pq)
@@ -121,6 +123,20 @@ def input_table(rows: Sequence[InputRow]) -> Any:
     return _table(rows, INPUT_SCHEMA)
 
 
+def input_columns_table(
+    start: int, custom_ids: Sequence[str], tasks: Sequence[str], requests: Sequence[bytes], digests: Sequence[bytes]
+) -> Any:
+    """The same from columns of equal length, without an object a row; `start` is the index of the first row."""
+    columns = [
+        _pa.array(range(start, start + len(custom_ids)), _pa.int64()),
+        _pa.array(custom_ids, _pa.string()),
+        _pa.array(tasks, _pa.string()),
+        _pa.array(requests, _pa.binary()),
+        _pa.array(digests, _pa.binary(32)),
+    ]
+    return _pa.Table.from_arrays(columns, schema=INPUT_SCHEMA)
+
+
 def result_table(rows: Sequence[ResultRow]) -> Any:
     """Rows as an Arrow table of `RESULT_SCHEMA`."""
     return _table(rows, RESULT_SCHEMA)
@@ -138,7 +154,15 @@ def write_segment(store: ObjectStore, key: str, table: Any) -> StoredFile:
     """Write a table as one segment."""
     buffer = io.BytesIO()
     group = max(1, min(ROW_GROUP_ROWS, table.num_rows * _ROW_GROUP_BYTES // max(1, table.nbytes)))
-    _pq.write_table(table, buffer, compression=_COMPRESSION, row_group_size=group, store_schema=False)
+    _pq.write_table(
+        table,
+        buffer,
+        compression=_COMPRESSION,
+        row_group_size=group,
+        store_schema=False,
+        use_dictionary=[name for name in _REPEATING if name in table.column_names],
+        write_statistics=["row_index"],
+    )
     return store.put(key, buffer.getvalue())
 
 

@@ -16,9 +16,10 @@ from services.gateway import metrics
 from services.gateway.buffer import RowBuffer
 from services.gateway.changes import Changes
 from services.gateway.custom_ids import CustomIdIndex
-from services.gateway.frames import Frame, FrameChecker, Prepared, Refusal, duplicate_id, refuse_rows, refuse_shape
+from services.gateway.frames import Frame, FrameChecker, Refusal, duplicate_id, refuse_rows, refuse_shape
 from services.gateway.input_segments import StoredRows, write_input_segment
 from services.gateway.mismatch import compare
+from services.gateway.prepared import Prepared
 from services.gateway.scheduler import Scheduler
 from tidemill import telemetry
 from tidemill.errors import Reason
@@ -187,7 +188,7 @@ class Appender:
         links = [trace.Link(trace.get_current_span().get_span_context())]
         with tracer.start_as_current_span("append segment", parent, links=links) as span:
             segment = await asyncio.to_thread(write_input_segment, self._store, self.job, self._start.epoch, batch)
-            frontier = await asyncio.to_thread(self.frontier.extend, [row.digest for row in batch.rows])
+            frontier = await asyncio.to_thread(self.frontier.extend, batch.digests)
             end = await self._commit(segment, frontier)
             span.set_attributes({"tidemill.job": str(self.job), "tidemill.row_start": segment.start})
             span.set_attributes({"tidemill.rows": segment.count, "tidemill.bytes": segment.size_bytes})
@@ -218,12 +219,15 @@ class Appender:
 
 
 def _refuse_duplicates(prepared: Prepared, known: set[bytes], where: str) -> Refusal | None:
+    if known.isdisjoint(prepared.ids):
+        return None
+    keys = zip(prepared.custom_ids, prepared.ids, strict=True)
     errors = [
-        duplicate_id(row.custom_id, row.row_index, where)
-        for row, key in zip(prepared.rows, prepared.ids, strict=True)
+        duplicate_id(custom_id, index, where)
+        for index, (custom_id, key) in enumerate(keys, prepared.start)
         if key in known
     ]
-    return refuse_rows(errors, len(prepared.rows)) if errors else None
+    return refuse_rows(errors, len(prepared))
 
 
 def _measure(segment: records_pb2.SegmentRef, seconds: float) -> None:

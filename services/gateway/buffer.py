@@ -1,7 +1,9 @@
 """Rows that were accepted and are not durable yet."""
 
-from services.gateway.frames import Prepared, RowDemand
-from tidemill.segments import InputRow
+from bisect import bisect_right
+from itertools import accumulate
+
+from services.gateway.prepared import Prepared
 
 
 class RowBuffer:
@@ -10,9 +12,7 @@ class RowBuffer:
     def __init__(self, max_rows: int, max_bytes: int) -> None:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._rows: list[InputRow] = []
-        self._ids: list[bytes] = []
-        self._demands: list[RowDemand] = []
+        self._rows = Prepared()
         self._size = 0
 
     def __len__(self) -> int:
@@ -24,24 +24,15 @@ class RowBuffer:
         return len(self._rows) >= self._max_rows or self._size >= self._max_bytes
 
     def add(self, rows: Prepared) -> None:
-        """Take rows in at the end."""
-        self._rows.extend(rows.rows)
-        self._ids.extend(rows.ids)
-        self._demands.extend(rows.demands)
+        """Take in rows that follow those inside."""
+        if not self._rows:
+            self._rows = Prepared(rows.start)
+        self._rows.extend(rows)
         self._size += rows.size
 
     def cut(self) -> Prepared:
         """Take the next batch out: up to the bounds, and at least one row."""
-        count, size = self._measure()
-        batch = Prepared(self._rows[:count], self._ids[:count], self._demands[:count], size)
-        del self._rows[:count], self._ids[:count], self._demands[:count]
-        self._size -= size
+        sizes = list(accumulate(map(len, self._rows.requests[: self._max_rows])))
+        batch, self._rows = self._rows.split(max(1, bisect_right(sizes, self._max_bytes)))
+        self._size -= batch.size
         return batch
-
-    def _measure(self) -> tuple[int, int]:
-        size = 0
-        for count, row in enumerate(self._rows[: self._max_rows]):
-            if count and size + len(row.request) > self._max_bytes:
-                return count, size
-            size += len(row.request)
-        return min(len(self._rows), self._max_rows), size

@@ -1,12 +1,14 @@
 """From the rows of a frame to rows that can be stored, or to the reason why not."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
 from services.gateway.limits import MAX_FRAME_BYTES, MAX_ROW_ERRORS
-from services.gateway.prompt_length import PromptLengths
+from services.gateway.plain_prompts import PlainPrompts, plain_prompts
+from services.gateway.prepared import Prepared
+from services.gateway.prompt_length import PromptLengths, room_for_prompt
 from services.gateway.row_fields import RowRules, check_known, check_row, row_error
 from services.gateway.row_texts import is_generation, row_texts
 from services.gateway.sampling_together import Effective
@@ -18,7 +20,6 @@ from tidemill.encoding import encode_request, sampling_values
 from tidemill.errors import Reason, RowCode
 from tidemill.internal.v1 import records_pb2
 from tidemill.sampling_limits import shared_only
-from tidemill.segments import InputRow
 from tidemill.v1 import job_service_pb2, row_pb2
 
 
@@ -44,25 +45,6 @@ class Refusal:
     reason: Reason
     message: str
     row_errors: Sequence[row_pb2.RowError] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RowDemand:
-    """What the scheduler estimates a row's work from: UTF-8 bytes of its texts, and the most tokens that it may
-    generate in all its answers, 0 without a limit."""
-
-    text_bytes: int
-    max_tokens: int
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Rows ready to be stored, their custom-id hashes and demands in order, and the bytes they take in memory."""
-
-    rows: list[InputRow] = field(default_factory=list[InputRow])
-    ids: list[bytes] = field(default_factory=list[bytes])
-    demands: list[RowDemand] = field(default_factory=list[RowDemand])
-    size: int = 0
 
 
 def frame_of(request: job_service_pb2.AppendRowsRequest) -> Frame:
@@ -132,24 +114,35 @@ class FrameChecker:
             sampling,
             dedicated and not shared_only(sampling_values(sampling)),
         )
+        # Whether a prompt with the job's sampling alone is acceptable whatever it says.
+        example = row_pb2.Row(custom_id="example", prompt="example")
+        self._prompts_fit = check_row(example, 0, self._rules) is None
 
     def prepare(self, frame: Frame) -> Prepared | Refusal:
         """The frame's rows, encoded, or the reason to refuse all of them."""
-        if frame.crc32c is not None and (found := rows_crc32c(frame.rows)) != frame.crc32c:
-            return Refusal(
-                Reason.CHECKSUM_MISMATCH,
-                f"crc32c is {frame.crc32c:#010x}, the rows that arrived have {found:#010x}: send the frame again",
-            )
+        plain = plain_prompts(frame.rows)
+        if frame.crc32c is not None:
+            found = plain.crc32c if plain else rows_crc32c(frame.rows)
+            if found != frame.crc32c:
+                return _damaged(frame.crc32c, found)
         # One look at the whole frame tells whether the rows must be searched for unknown fields one by one.
         if has_unknown_fields(frame.message):
             errors = check_known(frame.rows, frame.offset)
             return refuse_rows(errors, len(frame.rows)) if errors else refuse_unknown()
-        if errors := self._row_errors(frame):
-            return refuse_rows(errors, len(frame.rows))
-        prepared = _encode(frame, self._sampling)
-        if errors := _repeated_ids(frame, prepared.ids):
-            return refuse_rows(errors, len(frame.rows))
+        prepared = self._together(plain, frame.offset) if plain else None
+        if prepared is None:
+            if errors := self._row_errors(frame):
+                return refuse_rows(errors, len(frame.rows))
+            prepared = _encode(frame, self._sampling)
+        if errors := _repeated_ids(prepared):
+            return refuse_rows(errors, len(prepared))
         return prepared
+
+    def _together(self, plain: PlainPrompts, start: int) -> Prepared | None:
+        if not self._prompts_fit:
+            return None
+        room = room_for_prompt(self._model, self._sampling.max_tokens)
+        return plain.prepare(start, room=room, max_tokens=_most_tokens(Effective(None, self._sampling)))
 
     def _row_errors(self, frame: Frame) -> list[row_pb2.RowError]:
         indexed = enumerate(frame.rows, frame.offset)
@@ -157,32 +150,39 @@ class FrameChecker:
         return errors or self._lengths.check(frame.rows, frame.offset, self._model, self._sampling.max_tokens)
 
 
+def _damaged(sent: int, found: int) -> Refusal:
+    return Refusal(
+        Reason.CHECKSUM_MISMATCH,
+        f"crc32c is {sent:#010x}, the rows that arrived have {found:#010x}: send the frame again",
+    )
+
+
 def _encode(frame: Frame, defaults: row_pb2.SamplingParams) -> Prepared:
-    rows: list[InputRow] = []
-    for index, row in enumerate(frame.rows, frame.offset):
+    rows = Prepared(frame.offset)
+    for row in frame.rows:
         request = encode_request(row)
-        kind = str(row.WhichOneof("input"))
-        rows.append(InputRow(index, row.custom_id, kind, request, row_digest(row.custom_id, request)))
-    ids = [id_hash(row.custom_id) for row in rows]
-    demands = [_demand(row, defaults) for row in frame.rows]
-    return Prepared(rows, ids, demands, sum(len(row.request) for row in rows))
+        rows.custom_ids.append(row.custom_id)
+        rows.tasks.append(str(row.WhichOneof("input")))
+        rows.requests.append(request)
+        rows.digests.append(row_digest(row.custom_id, request))
+        rows.ids.append(id_hash(row.custom_id))
+        rows.text_bytes.append(sum(len(text.encode()) for text in row_texts(row)))
+        own = row.sampling if row.HasField("sampling") else None
+        rows.max_tokens.append(_most_tokens(Effective(own, defaults)) if is_generation(row) else 0)
+    return rows
 
 
-def _demand(row: row_pb2.Row, defaults: row_pb2.SamplingParams) -> RowDemand:
-    text_bytes = sum(len(text.encode()) for text in row_texts(row))
-    if not is_generation(row):
-        return RowDemand(text_bytes, 0)
-    values = Effective(row.sampling if row.HasField("sampling") else None, defaults)
-    return RowDemand(text_bytes, values.get("n", 1) * values.get("max_tokens", 0))
+def _most_tokens(values: Effective) -> int:
+    return values.get("n", 1) * values.get("max_tokens", 0)
 
 
-def _repeated_ids(frame: Frame, ids: Sequence[bytes]) -> list[row_pb2.RowError]:
-    if len(set(ids)) == len(ids):
+def _repeated_ids(rows: Prepared) -> list[row_pb2.RowError]:
+    if len(set(rows.ids)) == len(rows):
         return []
     seen: set[bytes] = set()
     errors: list[row_pb2.RowError] = []
-    for index, (row, key) in enumerate(zip(frame.rows, ids, strict=True), frame.offset):
+    for index, (custom_id, key) in enumerate(zip(rows.custom_ids, rows.ids, strict=True), rows.start):
         if key in seen:
-            errors.append(duplicate_id(row.custom_id, index, "of this frame"))
+            errors.append(duplicate_id(custom_id, index, "of this frame"))
         seen.add(key)
     return errors

@@ -5,27 +5,26 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from services.gateway.custom_ids import sidecar_bytes, sidecar_key
-from services.gateway.frames import Prepared
+from services.gateway.prepared import Prepared
 from tidemill.internal.v1 import records_pb2
 from tidemill.names import JobName
-from tidemill.segments import input_table, read_segment, write_segment
+from tidemill.segments import read_segment, write_segment
 from tidemill.store import ObjectStore
 
 
 def write_input_segment(store: ObjectStore, job: JobName, writer_epoch: int, batch: Prepared) -> records_pb2.SegmentRef:
     """Store rows and the sidecar of their ids, fsynced. Blocking."""
-    start = batch.rows[0].row_index
-    key = f"{job.prefix}/input/{start:012d}-{writer_epoch}.parquet"
+    key = f"{job.prefix}/input/{batch.start:012d}-{writer_epoch}.parquet"
     store.put(sidecar_key(key), sidecar_bytes(batch.ids))
-    stored = write_segment(store, key, input_table(batch.rows))
+    stored = write_segment(store, key, batch.table())
     return records_pb2.SegmentRef(
         key=key,
-        start=start,
-        count=len(batch.rows),
+        start=batch.start,
+        count=len(batch),
         sha256=stored.sha256,
         size_bytes=stored.size_bytes,
-        text_bytes=sum(item.text_bytes for item in batch.demands),
-        max_output_tokens=sum(item.max_tokens for item in batch.demands),
+        text_bytes=sum(batch.text_bytes),
+        max_output_tokens=sum(batch.max_tokens),
     )
 
 
@@ -48,9 +47,8 @@ class StoredRows:
         return await asyncio.to_thread(self._differing, batch)
 
     def _differing(self, batch: Prepared) -> list[int]:
-        first = batch.rows[0].row_index
-        stored = self._digests(first, len(batch.rows))
-        return [position for position, row in enumerate(batch.rows) if row.digest != stored[position]]
+        stored = self._digests(batch.start, len(batch))
+        return [position for position, digest in enumerate(batch.digests) if digest != stored[position]]
 
     def _digests(self, start: int, count: int) -> list[bytes]:
         found: list[bytes] = []

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from services.gateway.frames import Frame, FrameChecker, Prepared, Refusal
+from services.gateway.frames import Frame, FrameChecker, Refusal
 from services.gateway.input_segments import StoredRows
 from services.gateway.limits import MAX_ROW_ERRORS
+from services.gateway.prepared import Prepared
 from services.gateway.row_fields import shown_custom_id
 from tidemill.errors import Reason
 from tidemill.v1 import row_pb2
@@ -24,19 +25,19 @@ async def compare(checker: FrameChecker, stored: StoredRows, frame: Frame) -> Re
 def _refuse_changed(batch: Prepared, positions: Sequence[int]) -> Refusal | None:
     if not positions:
         return None
-    rows = [batch.rows[position] for position in positions]
+    first = positions[0]
     message = (
-        f"{len(rows)} of {len(batch.rows)} rows differ from what is stored, the first is row {rows[0].row_index} "
-        f"({shown_custom_id(rows[0].custom_id)!r}): stored rows never change, so send them as before or create "
+        f"{len(positions)} of {len(batch)} rows differ from what is stored, the first is row {batch.start + first} "
+        f"({shown_custom_id(batch.custom_ids[first])!r}): stored rows never change, so send them as before or create "
         "another job"
     )
     errors = [
         row_pb2.RowError(
-            index=row.row_index,
-            custom_id=shown_custom_id(row.custom_id),
+            index=batch.start + position,
+            custom_id=shown_custom_id(batch.custom_ids[position]),
             code=Reason.ROW_CONTENT_MISMATCH,
             message=_MESSAGE,
         )
-        for row in rows[:MAX_ROW_ERRORS]
+        for position in positions[:MAX_ROW_ERRORS]
     ]
     return Refusal(Reason.ROW_CONTENT_MISMATCH, message, errors)

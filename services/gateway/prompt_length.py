@@ -1,5 +1,6 @@
 """Whether a prompt fits into its model's window."""
 
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,13 @@ from tidemill.store import ObjectStore
 from tidemill.v1 import row_pb2
 
 log = telemetry.logger(__name__)
+
+
+def room_for_prompt(model: records_pb2.ModelReport, job_max_tokens: int) -> int:
+    """Most tokens of a prompt whose answer has the job's `max_tokens`, or 1 without; unbounded where it is unknown."""
+    if not (model.max_model_len and model.tokenizer_key):
+        return sys.maxsize
+    return model.max_model_len - (job_max_tokens or 1)
 
 
 class PromptLengths:

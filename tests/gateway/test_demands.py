@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from services.gateway.buffer import RowBuffer
-from services.gateway.frames import Frame, FrameChecker, Prepared
+from services.gateway.frames import Frame, FrameChecker
 from services.gateway.input_segments import write_input_segment
+from services.gateway.prepared import Prepared
 from services.gateway.prompt_length import PromptLengths
 from tests.gateway.client import prompts
 from tidemill.internal.v1 import records_pb2

@@ -118,8 +118,8 @@ def test_only_row_groups_with_a_wanted_row_are_read(store: LocalStore) -> None:
     segments.write_segment(store, "in.parquet", segments.input_table(inputs(2500)))
     path = store.path("in.parquet")
     with pq.ParquetFile(str(path)) as file:
-        second = file.metadata.row_group(1).column(0).dictionary_page_offset or 0
-        third = file.metadata.row_group(2).column(0).dictionary_page_offset or 0
+        second = file.metadata.row_group(1).column(0).data_page_offset
+        third = file.metadata.row_group(2).column(0).data_page_offset
     data = bytearray(path.read_bytes())
     data[second:third] = bytes(third - second)
     path.write_bytes(data)
