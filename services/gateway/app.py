@@ -8,6 +8,7 @@ import grpc.aio
 
 from services.gateway.admin import Admin
 from services.gateway.append import AppendRows
+from services.gateway.append_limits import MemoryBudget, StreamLimit
 from services.gateway.appender import SegmentLimits
 from services.gateway.ask_again import AskAgain
 from services.gateway.audit import AuditLog
@@ -69,7 +70,8 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
     catalogue, tokens = ModelCatalogue(scheduler), PageTokens(pepper)
     limits = SegmentLimits(settings.segment_rows, settings.segment_bytes, settings.linger_seconds)
     jobs = Jobs(scheduler, store, catalogue, tokens)
-    writers = Writers(scheduler, store, catalogue, limits)
+    budget, streams = MemoryBudget(settings.append_bytes), StreamLimit(settings.append_streams_per_tenant)
+    writers = Writers(scheduler, store, catalogue, limits, budget=budget, streams=streams)
     sealer = Sealer(scheduler, store)
     copier = JobCopier(writers, sealer, catalogue, scheduler=scheduler, background=background)
     service = JobService(
@@ -77,9 +79,17 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
         store,
         create=CreateJob(jobs, scheduler, store),
         jobs=jobs,
-        append=AppendRows(writers, drain),
+        append=AppendRows(writers, drain, settings.append_idle_seconds),
         sealer=sealer,
-        submit=SubmitJob(jobs, writers, sealer, scheduler=scheduler, store=store, background=background),
+        submit=SubmitJob(
+            jobs,
+            writers,
+            sealer,
+            scheduler=scheduler,
+            store=store,
+            background=background,
+            idle_seconds=settings.append_idle_seconds,
+        ),
         watch=WatchJob(scheduler, store, drain, settings.heartbeat_seconds),
         results=ReadResults(scheduler, store, drain),
         completions=Completions(scheduler, store),

@@ -10,6 +10,7 @@ from services.gateway.auth import Principal
 from services.gateway.drain import Drain, going_away
 from services.gateway.frames import frame_of, refuse_unknown
 from services.gateway.outbox import Outbox
+from services.gateway.patience import read_in_time, timely
 from services.gateway.unknown_fields import has_unknown_fields
 from services.gateway.writers import Writers
 from tidemill.errors import Reason, TidemillError
@@ -24,12 +25,14 @@ Response = job_service_pb2.AppendRowsResponse
 class AppendRows:
     """Handles append streams."""
 
-    def __init__(self, writers: Writers, drain: Drain) -> None:
+    def __init__(self, writers: Writers, drain: Drain, idle_seconds: float) -> None:
         self._writers = writers
         self._drain = drain
+        self._idle_seconds = idle_seconds
 
     async def handle(self, principal: Principal, requests: AsyncIterator[Request]) -> AsyncIterator[Response]:
         """Answers to the frames of one stream; ends when the client is done and everything is durable."""
+        requests = timely(requests, self._idle_seconds)
         first = await anext(requests, None)
         if first is None or not first.job:
             raise TidemillError(Reason.INVALID_ARGUMENT, "the first message of an append stream must name the job")
@@ -45,7 +48,7 @@ class AppendRows:
             task.add_done_callback(stream.task_ended)
         try:
             with metrics.OPEN_STREAMS.labels("append").track_inprogress():
-                async for response in outbox.responses():
+                async for response in read_in_time(outbox.responses(), self._idle_seconds):
                     yield response
         finally:
             for task in tasks:

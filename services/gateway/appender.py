@@ -6,6 +6,7 @@ frames that arrive meanwhile share the next segment.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from opentelemetry import trace
 
 from services.gateway import metrics
+from services.gateway.append_limits import MemoryBudget
 from services.gateway.buffer import RowBuffer
 from services.gateway.changes import Changes
 from services.gateway.custom_ids import CustomIdIndex
@@ -75,6 +77,7 @@ class Appender:
         store: ObjectStore,
         scheduler: Scheduler,
         limits: SegmentLimits,
+        budget: MemoryBudget,
         on_durable: Callable[[int], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
@@ -88,6 +91,9 @@ class Appender:
         self._store = store
         self._scheduler = scheduler
         self._limits = limits
+        self._budget = budget
+        # Ends and sizes of the accepted frames that are not durable.
+        self._held: deque[tuple[int, int]] = deque()
         self._on_durable = on_durable
         self._on_failure = on_failure
         self._ids = CustomIdIndex(store, start.segments)
@@ -122,12 +128,18 @@ class Appender:
         if self._failure is None:
             self._failure = error
             self._task.cancel()
+            self._release(self.received_end)
             self._changes.notify()
             self._on_failure(error)
 
     def close(self) -> None:
         """Stop without a word; rows that are not durable are given up."""
         self._task.cancel()
+        self._release(self.received_end)
+
+    def _release(self, end: int) -> None:
+        while self._held and self._held[0][0] <= end:
+            self._budget.give(self._held.popleft()[1])
 
     def _check_alive(self) -> None:
         if self._failure is not None:
@@ -150,8 +162,24 @@ class Appender:
     async def _accept(self, frame: Frame) -> Outcome:
         await self._changes.until(lambda: not self._buffer.full or self._failure is not None)
         self._check_alive()
+        size = frame.message.ByteSize()
+        await self._budget.take(size)
+        accepted = False
+        try:
+            refusal = await self._take_in(frame)
+            accepted = refusal is None
+        finally:
+            if not accepted:
+                self._budget.give(size)
+        if refusal is not None:
+            return refusal
+        self._held.append((frame.end, size))
+        return Accepted()
+
+    async def _take_in(self, frame: Frame) -> Refusal | None:
         self._forget_settled()
         prepared = await asyncio.to_thread(self._examine, frame)
+        self._check_alive()
         if isinstance(prepared, Refusal):
             return prepared
         if refusal := _refuse_duplicates(prepared, self._pending, "that was sent before"):
@@ -160,7 +188,7 @@ class Appender:
         self._buffer.add(prepared)
         self.received_end = frame.end
         self._changes.notify()
-        return Accepted()
+        return None
 
     def _forget_settled(self) -> None:
         # Only here, and never while a frame is examined: an id is always in the index or pending, or in both.
@@ -187,8 +215,7 @@ class Appender:
         parent = telemetry.context_from_traceparent(self._start.spec.traceparent)
         links = [trace.Link(trace.get_current_span().get_span_context())]
         with tracer.start_as_current_span("append segment", parent, links=links) as span:
-            segment = await asyncio.to_thread(write_input_segment, self._store, self.job, self._start.epoch, batch)
-            frontier = await asyncio.to_thread(self.frontier.extend, batch.digests)
+            segment, frontier = await asyncio.to_thread(self._write, batch)
             end = await self._commit(segment, frontier)
             span.set_attributes({"tidemill.job": str(self.job), "tidemill.row_start": segment.start})
             span.set_attributes({"tidemill.rows": segment.count, "tidemill.bytes": segment.size_bytes})
@@ -198,6 +225,10 @@ class Appender:
         self.frontier = frontier
         self._moved(end)
         _measure(segment, time.monotonic() - started)
+
+    def _write(self, batch: Prepared) -> tuple[records_pb2.SegmentRef, Frontier]:
+        segment = write_input_segment(self._store, self.job, self._start.epoch, batch)
+        return segment, self.frontier.extend(batch.digests)
 
     async def _commit(self, segment: records_pb2.SegmentRef, frontier: Frontier) -> int:
         request = scheduler_service_pb2.CommitSegmentRequest(
@@ -210,6 +241,7 @@ class Appender:
 
     def _moved(self, end: int) -> None:
         self.durable_end = end
+        self._release(end)
         self._on_durable(end)
         self._changes.notify()
 

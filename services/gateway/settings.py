@@ -52,6 +52,21 @@ class GatewaySettings(BaseSettings):
     segment_rows: int = Field(default=4096, ge=1, le=1 << 20, description="Most rows of an input segment.")
     segment_bytes: int = Field(default=8 << 20, ge=1024, le=1 << 30, description="Most request bytes of a segment.")
     linger_seconds: float = Field(default=0.05, ge=0, le=5, description="How long rows wait for company.")
+    append_streams_per_tenant: int = Field(
+        default=64, ge=1, le=10_000, description="Most append streams and submissions that a tenant has open."
+    )
+    append_bytes: int = Field(
+        default=256 << 20,
+        ge=16 << 20,
+        le=1 << 40,
+        description="Most bytes of rows, over all streams, that were read and are not durable yet.",
+    )
+    append_idle_seconds: float = Field(
+        default=300,
+        gt=0,
+        le=86_400,
+        description="An append stream ends when its client sends no frame, or reads no answer, for so long.",
+    )
     scheduler_patience_seconds: float = Field(
         default=30, gt=0, le=3600, description="How long a call waits for a scheduler that is away."
     )

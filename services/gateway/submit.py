@@ -12,6 +12,7 @@ from services.gateway.frames import Frame, refuse_shape
 from services.gateway.input_segments import StoredRows
 from services.gateway.jobs import Jobs
 from services.gateway.mismatch import compare
+from services.gateway.patience import timely
 from services.gateway.scheduler import Scheduler
 from services.gateway.seal import Sealer
 from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
@@ -37,6 +38,7 @@ class SubmitJob:
         scheduler: Scheduler,
         store: ObjectStore,
         background: Background,
+        idle_seconds: float,
     ) -> None:
         self._jobs = jobs
         self._writers = writers
@@ -44,9 +46,11 @@ class SubmitJob:
         self._scheduler = scheduler
         self._store = store
         self._background = background
+        self._idle_seconds = idle_seconds
 
     async def handle(self, principal: Principal, requests: AsyncIterator[Request]) -> records_pb2.JobRecord:
         """The sealed job. Without a `request_id` a failed submission is cancelled: nothing is left half-done."""
+        requests = timely(requests, self._idle_seconds)
         first = await anext(requests, None)
         if first is None or not first.HasField("create"):
             raise TidemillError(Reason.INVALID_ARGUMENT, "the first message of a submission must carry `create`")

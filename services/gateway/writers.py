@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from services.gateway.append_limits import MemoryBudget, StreamLimit
 from services.gateway.appender import Appender, SegmentLimits, WriterState
 from services.gateway.catalogue import ModelCatalogue
 from services.gateway.frames import FrameChecker
@@ -19,19 +20,39 @@ class Writers:
     """The appenders of this process, by job."""
 
     def __init__(
-        self, scheduler: Scheduler, store: ObjectStore, catalogue: ModelCatalogue, limits: SegmentLimits
+        self,
+        scheduler: Scheduler,
+        store: ObjectStore,
+        catalogue: ModelCatalogue,
+        limits: SegmentLimits,
+        *,
+        budget: MemoryBudget,
+        streams: StreamLimit,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
         self._catalogue = catalogue
         self._lengths = PromptLengths(store)
         self._limits = limits
+        self._budget = budget
+        self._streams = streams
         self._open: dict[JobName, Appender] = {}
 
     async def open(
         self, job: JobName, on_durable: Callable[[int], None], on_failure: Callable[[BaseException], None]
     ) -> Appender:
-        """Take over the end of a job; JOB_NOT_FOUND or JOB_NOT_RECEIVING."""
+        """Take over the end of a job, until `close`; JOB_NOT_FOUND, JOB_NOT_RECEIVING, or OVERLOADED for a tenant that
+        has too many open."""
+        self._streams.enter(job.tenant)
+        try:
+            return await self._begin(job, on_durable, on_failure)
+        except BaseException:
+            self._streams.leave(job.tenant)
+            raise
+
+    async def _begin(
+        self, job: JobName, on_durable: Callable[[int], None], on_failure: Callable[[BaseException], None]
+    ) -> Appender:
         opened = await self._scheduler.open_writer(str(job))
         segments = await self._scheduler.list_segments(str(job)) if opened.next_offset else []
         start = WriterState(
@@ -48,6 +69,7 @@ class Writers:
             store=self._store,
             scheduler=self._scheduler,
             limits=self._limits,
+            budget=self._budget,
             on_durable=on_durable,
             on_failure=on_failure,
         )
@@ -70,7 +92,8 @@ class Writers:
         return FrameChecker(self._lengths, await self._catalogue.latest(spec.model), spec.sampling, dedicated=dedicated)
 
     def close(self, appender: Appender) -> None:
-        """Forget an appender and stop it."""
+        """Forget an appender and stop it; once for each that was opened."""
+        self._streams.leave(appender.job.tenant)
         if self._open.get(appender.job) is appender:
             del self._open[appender.job]
         appender.close()
