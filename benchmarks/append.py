@@ -28,8 +28,8 @@ import grpc
 import psutil
 
 from benchmarks import pinned
-from benchmarks.append_rows import ROW_BYTES
 from benchmarks.append_memory import Memory
+from benchmarks.append_rows import ROW_BYTES
 from benchmarks.figures import Figure, figure
 from tidemill.internal.v1 import records_pb2, scheduler_service_pb2, scheduler_service_pb2_grpc
 from tidemill.keys import create_key

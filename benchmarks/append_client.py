@@ -11,8 +11,8 @@ import os
 import sys
 import time
 
-from benchmarks.append_rows import make_rows
 from benchmarks.append_memory import Memory
+from benchmarks.append_rows import make_rows
 from tidemill.client import Client
 
 # The first rows pay for connections and thread pools; they go to a job of their own and their time is not counted.
