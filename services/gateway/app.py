@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 
 from services.gateway.admin import Admin
-from services.gateway.append import AppendRows
+from services.gateway.append import AppendRows, AppendRowsOnce
 from services.gateway.append_limits import MemoryBudget, StreamLimit
 from services.gateway.appender import SegmentLimits
 from services.gateway.ask_again import AskAgain
@@ -80,6 +80,7 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
         create=CreateJob(jobs, scheduler, store),
         jobs=jobs,
         append=AppendRows(writers, drain, settings.append_idle_seconds),
+        append_once=AppendRowsOnce(writers, scheduler),
         sealer=sealer,
         submit=SubmitJob(
             jobs,

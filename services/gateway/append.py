@@ -11,8 +11,10 @@ from services.gateway.drain import Drain, going_away
 from services.gateway.frames import frame_of, refuse_unknown
 from services.gateway.outbox import Outbox
 from services.gateway.patience import read_in_time, timely
-from services.gateway.unknown_fields import has_unknown_fields
-from services.gateway.writers import Writers
+from services.gateway.refusals import raise_refusal
+from services.gateway.scheduler import Scheduler
+from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
+from services.gateway.writers import Writers, ignore_end, ignore_failure
 from tidemill.errors import Reason, TidemillError
 from tidemill.names import JobName
 from tidemill.status import STATUS_OF
@@ -54,6 +56,33 @@ class AppendRows:
             for task in tasks:
                 task.cancel()
             self._writers.close(appender)
+
+
+class AppendRowsOnce:
+    """Appends one frame."""
+
+    def __init__(self, writers: Writers, scheduler: Scheduler) -> None:
+        self._writers = writers
+        self._scheduler = scheduler
+
+    async def handle(
+        self, principal: Principal, request: job_service_pb2.AppendRowsOnceRequest
+    ) -> job_service_pb2.AppendAck:
+        """The acknowledgement, once the rows are durable; raises what the frame is refused for."""
+        job = principal.job(request.job)
+        if not request.rows:
+            if has_unknown_fields(request):
+                raise unknown_fields()
+            record = await self._scheduler.get_job(str(job))
+            return job_service_pb2.AppendAck(next_offset=record.next_offset)
+        appender = await self._writers.open(job, ignore_end, ignore_failure)
+        try:
+            outcome = await appender.append(frame_of(request))
+            raise_refusal(outcome, expected_offset=appender.received_end)
+            end = await appender.flush()
+        finally:
+            self._writers.close(appender)
+        return job_service_pb2.AppendAck(next_offset=end, duplicate=isinstance(outcome, Duplicate))
 
 
 class _Stream:

@@ -47,8 +47,8 @@ class Refusal:
     row_errors: Sequence[row_pb2.RowError] = ()
 
 
-def frame_of(request: job_service_pb2.AppendRowsRequest) -> Frame:
-    """The frame in a message of `AppendRows`."""
+def frame_of(request: job_service_pb2.AppendRowsRequest | job_service_pb2.AppendRowsOnceRequest) -> Frame:
+    """The frame in a message of `AppendRows` or `AppendRowsOnce`."""
     crc = request.crc32c if request.HasField("crc32c") else None
     return Frame(request.offset, request.rows, request, crc)
 

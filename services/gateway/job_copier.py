@@ -3,11 +3,11 @@
 from services.gateway.background import Background
 from services.gateway.catalogue import ModelCatalogue
 from services.gateway.frames import Frame
+from services.gateway.refusals import raise_refusal
 from services.gateway.scheduler import Scheduler
 from services.gateway.seal import Sealer
 from services.gateway.stored_requests import StoredRequests
-from services.gateway.submit import ignore_end, ignore_failure, raise_refusal
-from services.gateway.writers import Writers
+from services.gateway.writers import Writers, ignore_end, ignore_failure
 from tidemill import names
 from tidemill.errors import TidemillError
 from tidemill.internal.v1 import records_pb2

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.gateway.admin import Admin
-from services.gateway.append import AppendRows
+from services.gateway.append import AppendRows, AppendRowsOnce
 from services.gateway.ask_again import AskAgain
 from services.gateway.auth import Principal, caller
 from services.gateway.completions import Completions
@@ -57,6 +57,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         create: CreateJob,
         jobs: Jobs,
         append: AppendRows,
+        append_once: AppendRowsOnce,
         sealer: Sealer,
         submit: SubmitJob,
         watch: WatchJob,
@@ -71,6 +72,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._create = create
         self._jobs = jobs
         self._append = append
+        self._append_once = append_once
         self._sealer = sealer
         self._submit = submit
         self._watch = watch
@@ -88,6 +90,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> AsyncIterator[job_service_pb2.AppendRowsResponse]:
         async for response in self._append.handle(self._callers.caller(context), request_iterator):
             yield response
+
+    async def AppendRowsOnce(
+        self, request: job_service_pb2.AppendRowsOnceRequest, context: Any
+    ) -> job_service_pb2.AppendAck:
+        return await self._append_once.handle(self._callers.caller(context), request)
 
     async def SealJob(self, request: job_service_pb2.SealJobRequest, context: Any) -> job_pb2.Job:
         name = self._callers.caller(context, request).job(request.name)

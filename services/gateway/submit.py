@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 from services.gateway import metrics
-from services.gateway.appender import Appender, Outcome, Refusal
+from services.gateway.appender import Appender
 from services.gateway.auth import Principal
 from services.gateway.background import Background
 from services.gateway.convert import is_terminal
@@ -13,11 +13,12 @@ from services.gateway.input_segments import StoredRows
 from services.gateway.jobs import Jobs
 from services.gateway.mismatch import compare
 from services.gateway.patience import timely
+from services.gateway.refusals import raise_refusal
 from services.gateway.scheduler import Scheduler
 from services.gateway.seal import Sealer
 from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
-from services.gateway.writers import Writers
-from tidemill.errors import FieldViolation, Reason, TidemillError
+from services.gateway.writers import Writers, ignore_end, ignore_failure
+from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
 from tidemill.names import parse_job
 from tidemill.store import ObjectStore
@@ -134,20 +135,6 @@ class _Rows:
         return frames
 
 
-def raise_refusal(outcome: Outcome | None) -> None:
-    """Raise what a frame was refused for, if it was."""
-    if not isinstance(outcome, Refusal):
-        return
-    metrics.FRAMES_REFUSED.labels(outcome.reason).inc()
-    violations = [FieldViolation(_path(error), f"{error.code}: {error.message}") for error in outcome.row_errors]
-    metadata = {"row": outcome.row_errors[0].index} if outcome.row_errors else {}
-    raise TidemillError(outcome.reason, outcome.message, metadata=metadata, violations=violations)
-
-
-def _path(error: row_pb2.RowError) -> str:
-    return f"rows[{error.index}].{error.field}".rstrip(".")
-
-
 def _check_count(count: int, appender: Appender) -> None:
     if count < appender.durable_end:
         raise TidemillError(
@@ -170,11 +157,3 @@ def _not_receiving(record: records_pb2.JobRecord, remedy: str) -> TidemillError:
         f"job {record.spec.name} {verb} {state} and takes no more rows: {remedy}",
         metadata={"job": record.spec.name, "state": state},
     )
-
-
-def ignore_end(_: int) -> None:
-    """A submission waits for its last row only."""
-
-
-def ignore_failure(_: BaseException) -> None:
-    """The next call of the appender raises it."""

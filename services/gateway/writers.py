@@ -103,3 +103,11 @@ def _superseded(job: JobName) -> TidemillError:
     return TidemillError(
         Reason.WRITER_SUPERSEDED, f"another stream appends to {job} now; reconnect to go on", metadata={"job": job}
     )
+
+
+def ignore_end(_: int) -> None:
+    """For callers that wait for their last row only."""
+
+
+def ignore_failure(_: BaseException) -> None:
+    """The next call of the appender raises it."""

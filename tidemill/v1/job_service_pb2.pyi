@@ -574,6 +574,44 @@ class AppendRowsRequest(_message.Message):
 Global___AppendRowsRequest: _TypeAlias = AppendRowsRequest  # noqa: Y015
 
 @_typing.final
+class AppendRowsOnceRequest(_message.Message):
+    """Request of `AppendRowsOnce`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CRC32C_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """`tenants/{tenant}/jobs/{job}`."""
+    offset: _builtins.int
+    """Offset of the first row."""
+    crc32c: _builtins.int
+    """As in `AppendRows`. Checked when set."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_row_pb2.Row]:
+        """The rows: 4 MiB at most. None asks for the durable end and takes over from nobody."""
+
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        rows: _abc.Iterable[_row_pb2.Row] | None = ...,
+        crc32c: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c", "crc32c", b"crc32c"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c", "crc32c", b"crc32c", "job", b"job", "offset", b"offset", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__crc32c: _TypeAlias = _typing.Literal["crc32c"]  # noqa: Y015
+    _WhichOneofArgType__crc32c: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__crc32c) -> _WhichOneofReturnType__crc32c | None: ...
+
+Global___AppendRowsOnceRequest: _TypeAlias = AppendRowsOnceRequest  # noqa: Y015
+
+@_typing.final
 class AppendAck(_message.Message):
     """Rows below `next_offset` are durable."""
 

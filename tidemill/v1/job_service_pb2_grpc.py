@@ -50,6 +50,11 @@ class JobServiceStub:
                 request_serializer=tidemill_dot_v1_dot_job__service__pb2.AppendRowsRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_job__service__pb2.AppendRowsResponse.FromString,
                 _registered_method=True)
+        self.AppendRowsOnce = channel.unary_unary(
+                '/tidemill.v1.JobService/AppendRowsOnce',
+                request_serializer=tidemill_dot_v1_dot_job__service__pb2.AppendRowsOnceRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_job__service__pb2.AppendAck.FromString,
+                _registered_method=True)
         self.SealJob = channel.unary_unary(
                 '/tidemill.v1.JobService/SealJob',
                 request_serializer=tidemill_dot_v1_dot_job__service__pb2.SealJobRequest.SerializeToString,
@@ -157,6 +162,15 @@ class JobServiceServicer:
         The first message names the job. A new stream takes over from an older one, which ends with ABORTED.
         Acknowledgements are cumulative and trail the frames, so send ahead. A refused frame is reported in band and
         leaves the stream open; rewind to `expected_offset`. An empty frame asks for the durable end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendRowsOnce(self, request, context):
+        """Appends one frame and returns when it is durable, for simple clients and by hand; a stream is a hundred times as
+        fast. The same rules hold: it takes over from an open stream, and a repeated frame is a duplicate. A refused frame is
+        an error here, with the row errors as field violations and `expected_offset` in the metadata.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -296,6 +310,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.AppendRows,
                     request_deserializer=tidemill_dot_v1_dot_job__service__pb2.AppendRowsRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_job__service__pb2.AppendRowsResponse.SerializeToString,
+            ),
+            'AppendRowsOnce': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendRowsOnce,
+                    request_deserializer=tidemill_dot_v1_dot_job__service__pb2.AppendRowsOnceRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_job__service__pb2.AppendAck.SerializeToString,
             ),
             'SealJob': grpc.unary_unary_rpc_method_handler(
                     servicer.SealJob,
@@ -441,6 +460,33 @@ class JobService:
             '/tidemill.v1.JobService/AppendRows',
             tidemill_dot_v1_dot_job__service__pb2.AppendRowsRequest.SerializeToString,
             tidemill_dot_v1_dot_job__service__pb2.AppendRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendRowsOnce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/AppendRowsOnce',
+            tidemill_dot_v1_dot_job__service__pb2.AppendRowsOnceRequest.SerializeToString,
+            tidemill_dot_v1_dot_job__service__pb2.AppendAck.FromString,
             options,
             channel_credentials,
             insecure,

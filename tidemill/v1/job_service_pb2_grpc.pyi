@@ -48,6 +48,11 @@ class JobServiceStub:
     Acknowledgements are cumulative and trail the frames, so send ahead. A refused frame is reported in band and
     leaves the stream open; rewind to `expected_offset`. An empty frame asks for the durable end.
     """
+    AppendRowsOnce: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.AppendRowsOnceRequest, _job_service_pb2.AppendAck]
+    """Appends one frame and returns when it is durable, for simple clients and by hand; a stream is a hundred times as
+    fast. The same rules hold: it takes over from an open stream, and a repeated frame is a duplicate. A refused frame is
+    an error here, with the row errors as field violations and `expected_offset` in the metadata.
+    """
     SealJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SealJobRequest, _job_pb2.Job]
     """Fixes the rows and queues the job. Repeating it with the same count returns the job."""
     SubmitJob: _grpc.StreamUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_pb2.Job]
@@ -106,6 +111,11 @@ class JobServiceAsyncStub(JobServiceStub):
     The first message names the job. A new stream takes over from an older one, which ends with ABORTED.
     Acknowledgements are cumulative and trail the frames, so send ahead. A refused frame is reported in band and
     leaves the stream open; rewind to `expected_offset`. An empty frame asks for the durable end.
+    """
+    AppendRowsOnce: _aio.UnaryUnaryMultiCallable[_job_service_pb2.AppendRowsOnceRequest, _job_service_pb2.AppendAck]  # type: ignore[assignment]
+    """Appends one frame and returns when it is durable, for simple clients and by hand; a stream is a hundred times as
+    fast. The same rules hold: it takes over from an open stream, and a repeated frame is a duplicate. A refused frame is
+    an error here, with the row errors as field violations and `expected_offset` in the metadata.
     """
     SealJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SealJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Fixes the rows and queues the job. Repeating it with the same count returns the job."""
@@ -174,6 +184,17 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         The first message names the job. A new stream takes over from an older one, which ends with ABORTED.
         Acknowledgements are cumulative and trail the frames, so send ahead. A refused frame is reported in band and
         leaves the stream open; rewind to `expected_offset`. An empty frame asks for the durable end.
+        """
+
+    @_abc_1.abstractmethod
+    def AppendRowsOnce(
+        self,
+        request: _job_service_pb2.AppendRowsOnceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.AppendAck, _abc.Awaitable[_job_service_pb2.AppendAck]]:
+        """Appends one frame and returns when it is durable, for simple clients and by hand; a stream is a hundred times as
+        fast. The same rules hold: it takes over from an open stream, and a repeated frame is a duplicate. A refused frame is
+        an error here, with the row errors as field violations and `expected_offset` in the metadata.
         """
 
     @_abc_1.abstractmethod
