@@ -143,26 +143,27 @@ class Probe:
 
 def engine_arguments(config: EngineConfig) -> dict[str, Any]:
     """Arguments of vLLM's engine, the same in shared and dedicated mode."""
+    # Models that give vectors or numbers read a text as a whole, in one step. So does a model on CPU, whose engine a
+    # seeded row kills whose prompt is read in several steps: each draws a token that is thrown away, and the generator
+    # of a CPU cannot be set back.
+    whole_prompts = config.pooling or config.device == "cpu"
+    step_tokens = max(config.max_num_batched_tokens, config.window if whole_prompts else 0)
     arguments: dict[str, Any] = {
         "model": config.path,
         "dtype": config.dtype,
         "max_model_len": config.window,
         "max_num_seqs": config.max_num_seqs,
-        "max_num_batched_tokens": config.max_num_batched_tokens,
+        "max_num_batched_tokens": step_tokens,
         "enforce_eager": not config.compile,
         "seed": 0,
     }
     if config.pooling:
-        # Models that read a text as a whole take it in one step, and have no cache of prefixes: vLLM knows which.
+        # Which of them have a cache of prefixes vLLM knows.
         arguments["runner"] = "pooling"
-        arguments["max_num_batched_tokens"] = max(config.max_num_batched_tokens, config.window)
     else:
         arguments["enable_prefix_caching"] = True
-        if config.device == "cpu":
-            # A seeded row whose prompt is read in several steps kills the CPU engine: each step draws a token that is
-            # thrown away, and the generator of a CPU cannot be set back. So prompts are read whole.
+        if whole_prompts:
             arguments["enable_chunked_prefill"] = False
-            arguments["max_num_batched_tokens"] = max(config.max_num_batched_tokens, config.window)
     if config.kv_cache_bytes:
         arguments["kv_cache_memory_bytes"] = config.kv_cache_bytes
     if config.tensor_parallel > 1:
