@@ -9,13 +9,13 @@ from pathlib import Path
 from tidemill import profiles
 from tidemill.preflight import GIB, MIB, Engine, Finding, available_memory
 from tidemill.profiles import PROFILES, Profile
+from tidemill.weights import fingerprint, weight_bytes
 
 PREFIX = "TIDEMILL_INFERENCE_"
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 _RESERVE_BYTES = 512 * MIB
 _QUERY = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 _QUERY_SECONDS = 10.0
-_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,9 @@ def _configured(engine: Engine, weights: int, environment: Mapping[str, str]) ->
     """The models in folders that the environment names, by the size of their weights as they are stored."""
     for item in environment.get(f"{PREFIX}MODELS", "").split(","):
         name, _, path = item.strip().partition("=")
-        size = weight_bytes(Path(path).expanduser()) if path else 0
+        size = weight_bytes(fingerprint(Path(path).expanduser())) if path else 0
         if size > weights:
             found = f"weights of {size / GIB:.1f} GiB, and there is room for {weights / GIB:.1f} GiB"
             yield Finding(f"model {name}", "error", found, _smaller(engine))
         elif size:
             yield Finding(f"model {name}", "ok", f"weights of {size / GIB:.2g} GiB fit")
-
-
-def weight_bytes(folder: Path) -> int:
-    """Bytes of a model's weight files; 0 where there are none. Only the best format counts."""
-    sizes = (sum(path.stat().st_size for path in folder.glob(pattern)) for pattern in _WEIGHTS)
-    return next(filter(None, sizes), 0)

@@ -54,7 +54,7 @@ def write_models(home: Path, models: Sequence[ListedModel]) -> None:
 
 def check_folder(folder: Path) -> None:
     """INVALID_FILE unless the folder holds what an engine needs: configuration, weights, tokenizer."""
-    from tidemill.weights import fingerprint
+    from tidemill.weights import fingerprint, no_weights
 
     if not folder.is_dir():
         raise TidemillError(
@@ -63,9 +63,7 @@ def check_folder(folder: Path) -> None:
     if not _is_json(folder / "config.json"):
         raise TidemillError(Reason.INVALID_FILE, f"{folder} has no readable config.json: it is not a model's folder")
     if not fingerprint(folder):
-        raise TidemillError(
-            Reason.INVALID_FILE, f"{folder} holds no weight files (*.safetensors, *.bin, *.gguf): copy them there"
-        )
+        raise TidemillError(Reason.INVALID_FILE, no_weights(folder))
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise TidemillError(Reason.INVALID_FILE, f"{folder} has no tokenizer (tokenizer.json): copy it there")
 

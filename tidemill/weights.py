@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-__all__ = ["Fingerprint", "WeightDigests", "fingerprint"]
+__all__ = ["Fingerprint", "WeightDigests", "fingerprint", "no_weights", "weight_bytes"]
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 _FORMATS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
@@ -17,6 +17,16 @@ def fingerprint(folder: Path) -> Fingerprint:
         if files := sorted(path for path in folder.glob(pattern) if path.is_file()):
             return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     return ()
+
+
+def weight_bytes(files: Fingerprint) -> int:
+    """Bytes of the files together."""
+    return sum(size for _, size, _ in files)
+
+
+def no_weights(folder: Path) -> str:
+    """What is said of a folder without weight files."""
+    return f"{folder} holds no weight files ({', '.join(_FORMATS)}): put them there, or name another"
 
 
 class WeightDigests:

@@ -6,20 +6,18 @@ from services.inference.engine_config import EngineConfig
 from services.inference.models import ModelFiles
 from services.inference.nodes import Need
 from services.inference.settings import InferenceSettings
+from tidemill.profiles import RUNTIME_BYTES, WEIGHT_FACTOR
+from tidemill.weights import weight_bytes
 
 __all__ = ["engine_bytes", "need_of", "smaller"]
 
-# Python, torch and vLLM in the actor and the engine core, before any weight is read (measured: 1.2 GiB together).
-_RUNTIME_BYTES = 1300 << 20
-_WEIGHT_FACTOR = 1.2
 # vLLM takes 0.92 of a GPU unless told otherwise; weights have to fit into what is left of that.
 _LESS_OF_GPU = 0.6
 
 
 def engine_bytes(files: ModelFiles, kv_cache_bytes: int) -> int:
     """Memory that an engine for these files will take, roughly."""
-    weights = sum(size for _, size, _ in files.fingerprint)
-    return int(weights * _WEIGHT_FACTOR) + kv_cache_bytes + _RUNTIME_BYTES
+    return int(weight_bytes(files.fingerprint) * WEIGHT_FACTOR) + kv_cache_bytes + RUNTIME_BYTES
 
 
 def need_of(config: EngineConfig, files: ModelFiles, settings: InferenceSettings) -> Need:
@@ -28,7 +26,7 @@ def need_of(config: EngineConfig, files: ModelFiles, settings: InferenceSettings
     if config.device == "gpu":
         return Need(free_bytes=0, gpus=ranks, cpus=0, most=settings.max_engines)
     # On CPU each rank has a cache of its own.
-    memory = engine_bytes(files, ranks * config.kv_cache_bytes) + (ranks - 1) * _RUNTIME_BYTES
+    memory = engine_bytes(files, ranks * config.kv_cache_bytes) + (ranks - 1) * RUNTIME_BYTES
     return Need(memory + settings.reserve_bytes, 0, ranks if ranks > 1 else 0, settings.max_engines)
 
 

@@ -14,7 +14,7 @@ from services.inference.tasks import GENERATE, ModelTasks, TaskUnknownError, mod
 from tidemill import telemetry
 from tidemill.hub import fetch_description, fetch_weights
 from tidemill.store import ObjectStore
-from tidemill.weights import Fingerprint, WeightDigests, fingerprint
+from tidemill.weights import Fingerprint, WeightDigests, fingerprint, no_weights
 
 __all__ = ["Catalog", "ModelFiles", "ModelUnusableError", "engine_build"]
 
@@ -125,9 +125,7 @@ class Catalog:
 
 def _with_weights(files: ModelFiles) -> ModelFiles:
     if not files.digest:
-        raise ModelUnusableError(
-            f"{files.folder} holds no weight files (*.safetensors, *.bin, *.gguf): put them there, or name another"
-        )
+        raise ModelUnusableError(no_weights(files.folder))
     return files
 
 

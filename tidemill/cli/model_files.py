@@ -114,9 +114,11 @@ def _checked_id(name: str) -> str:
 
 
 def _folder_digest(home: Path, folder: Path) -> str:
+    from tidemill.weights import no_weights
+
     found = _digest(home, folder)
     if not found:
-        raise TidemillError(Reason.INVALID_FILE, f"{folder} holds no weight files (*.safetensors, *.bin, *.gguf)")
+        raise TidemillError(Reason.INVALID_FILE, no_weights(folder))
     return found
 
 
