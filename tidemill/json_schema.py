@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from tidemill.pattern_cost import pattern_cost
 
-__all__ = ["MAX_SCHEMA_BYTES", "MAX_SCHEMA_DEPTH", "schema_problem"]
+__all__ = ["MAX_SCHEMA_BYTES", "MAX_SCHEMA_DEPTH", "SchemaFaultError", "read_schema", "schema_problem"]
 
 MAX_SCHEMA_BYTES = 64 << 10
 MAX_SCHEMA_DEPTH = 32
@@ -40,26 +40,34 @@ _TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "
 _REFUSED = frozenset({"$dynamicRef", "$recursiveRef"})
 
 
-class _FaultError(Exception):
+class SchemaFaultError(Exception):
     """Where a schema is wrong, and how."""
 
 
 @lru_cache(maxsize=256)
 def schema_problem(text: str) -> str | None:
     """What is wrong with a schema, with the limit and the remedy; None when there is nothing."""
-    size = len(text.encode())
-    if not 1 <= size <= MAX_SCHEMA_BYTES:
-        return f"the schema has {size} bytes; it must have 1 to {MAX_SCHEMA_BYTES}: shorten it"
     try:
-        root = _parse(text)
-        if not isinstance(root, dict):
-            _fault("", "a schema is a JSON object")
-        _check_size(root)
-        pointers = dict(_walk(root))
-        _check_references(pointers)
-    except _FaultError as fault:
+        _check_references(dict(_walk(read_schema(text))))
+    except SchemaFaultError as fault:
         return str(fault)
     return None
+
+
+def read_schema(text: str) -> dict[str, Any]:
+    """The JSON object in a schema's text, whatever it says.
+
+    Raises:
+        SchemaFaultError: the text is too long, no JSON object, or nested too deep.
+    """
+    size = len(text.encode())
+    if not 1 <= size <= MAX_SCHEMA_BYTES:
+        _fault("", f"the schema has {size} bytes; it must have 1 to {MAX_SCHEMA_BYTES}: shorten it")
+    root = _parse(text)
+    if not isinstance(root, dict):
+        _fault("", f"a schema is a JSON object, not {type(root).__name__}")
+    _check_depth(root)
+    return cast("dict[str, Any]", root)
 
 
 def _parse(text: str) -> Any:
@@ -89,7 +97,7 @@ def _no_constant(name: str) -> NoReturn:
     _fault("", f"{name} is not JSON")
 
 
-def _check_size(root: Any) -> None:
+def _check_depth(root: Any) -> None:
     """Depth by levels of nesting; without recursion, so that depth itself does no harm."""
     level = [root]
     for _ in range(MAX_SCHEMA_DEPTH):
@@ -204,7 +212,7 @@ def _check_cycles(ahead: Mapping[str, list[str]]) -> None:
 
 
 def _fault(pointer: str, problem: str) -> NoReturn:
-    raise _FaultError(f"at {pointer[:128]}: {problem}" if pointer else problem)
+    raise SchemaFaultError(f"at {pointer[:128]}: {problem}" if pointer else problem)
 
 
 def _too_deep() -> NoReturn:

@@ -9,16 +9,15 @@ import sys
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from services.inference.sampling import RowRefusedError
 from services.inference.schema_check import CPU_SECONDS
 from tidemill.errors import RowCode
+from tidemill.json_schema import SchemaFaultError, read_schema
 
 __all__ = ["SchemaChecker"]
 
-_MOST_BYTES = 64 << 10
-_MOST_LEVELS = 32
 _REMEMBERED = 1024
 _ROOT = Path(__file__).parents[2]
 _START_SECONDS = 240.0
@@ -58,10 +57,8 @@ class SchemaChecker:
             _end(process)
 
     def _fault(self, schema: str) -> str:
-        try:
-            _check_shape(schema)
-        except _ShapeError as exc:
-            return str(exc)
+        if fault := _shape_fault(schema):
+            return fault
         with self._turn:
             return self._compiled(schema)
 
@@ -82,10 +79,6 @@ class SchemaChecker:
             _end(process)
             raise RuntimeError("the process that checks schemas does not start")
         return process
-
-
-class _ShapeError(Exception):
-    """What is wrong with a schema before anything compiles it."""
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -116,35 +109,17 @@ def _answer(process: "subprocess.Popen[bytes]", seconds: float) -> str | None:
     return str(json.loads(line)) if line else None
 
 
-def _check_shape(schema: str) -> None:
+def _shape_fault(schema: str) -> str:
+    """What is wrong with a schema before anything compiles it; empty for nothing."""
     from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
-    if len(schema.encode()) > _MOST_BYTES:
-        raise _ShapeError(f"has {len(schema.encode())} bytes, at most {_MOST_BYTES} are taken")
     try:
-        value: Any = json.loads(schema)
-    except RecursionError:
-        raise _ShapeError(f"is nested deeper than {_MOST_LEVELS} levels") from None
-    except ValueError as exc:
-        raise _ShapeError(f"is not JSON: {exc}") from exc
-    if not isinstance(value, dict):
-        raise _ShapeError(f"must be a JSON object, not {type(value).__name__}")
-    if _levels(value) > _MOST_LEVELS:
-        raise _ShapeError(f"is nested deeper than {_MOST_LEVELS} levels")
-    if has_xgrammar_unsupported_json_features(cast("dict[str, Any]", value)):
-        raise _ShapeError(
+        value = read_schema(schema)
+    except SchemaFaultError as exc:
+        return f"is refused: {exc}"
+    if has_xgrammar_unsupported_json_features(value):
+        return (
             "uses a keyword, or a combination of keywords, that the engine cannot hold answers to, such as multipleOf, "
             "uniqueItems, contains, several allOf, or pattern beside maxLength: leave it out"
         )
-
-
-def _levels(value: Any) -> int:
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        level = [child for node in level for child in _children(node) if isinstance(child, dict | list)]
-    return depth
-
-
-def _children(node: Any) -> list[Any]:
-    return list(node.values()) if isinstance(node, dict) else list(node)
+    return ""
