@@ -27,10 +27,9 @@ from services.inference.prefixes import Place, token_bytes
 from services.inference.render import prompts_tokens
 from services.inference.sampling import RowRefusedError, engine_sampling
 from services.inference.schemas import SchemaChecker
+from services.inference.tasks import task_refusal
 from services.inference.words import EngineLoadError, log_ends, root_cause
-from tidemill.encoding import MODEL_TASKS
 from tidemill.errors import RowCode
-from tidemill.v1 import model_service_pb2
 
 __all__ = ["EngineActor", "EngineLostError", "Prompt"]
 
@@ -141,19 +140,11 @@ class EngineActor:
 
     def _prompts(self, rows: list[EngineRow]) -> list[Prompt]:
         """The rows' token ids, or why the model does not answer them; the pooler makes its prompts itself."""
-        known = [row.request for row in rows if MODEL_TASKS[row.request.task] in self._config.tasks]
+        config = self._config
+        refusals = [task_refusal(config.model, config.tasks, row.request.task) for row in rows]
+        known = [row.request for row, refusal in zip(rows, refusals, strict=True) if refusal is None]
         found = iter([[]] * len(known) if self._pooler else prompts_tokens(self._tokenizer, known))
-        return [
-            next(found) if MODEL_TASKS[row.request.task] in self._config.tasks else self._of_another_task(row)
-            for row in rows
-        ]
-
-    def _of_another_task(self, row: EngineRow) -> RowRefusedError:
-        return RowRefusedError(
-            RowCode.TASK_NOT_SUPPORTED,
-            f"{self._config.model} does not answer {row.request.task} rows, its tasks are "
-            f"{', '.join(map(model_service_pb2.Task.Name, self._config.tasks))}: choose another model",
-        )
+        return [refusal or next(found) for refusal in refusals]
 
     async def _outcome(self, call: Call, row: EngineRow, prompt: Prompt) -> Outcome | None:
         try:

@@ -1,6 +1,7 @@
 """Tells a dead engine from a failed task, by what Ray raises."""
 
 from services.inference.source import InputUnreadableError
+from services.inference.words import last_line
 
 __all__ = [
     "EngineFailedError",
@@ -87,6 +88,4 @@ def causes(exc: BaseException | None) -> list[BaseException]:
 
 def last_words(exc: BaseException) -> str:
     """The last line of the deepest cause, without Ray Data's advice to whoever writes datasets."""
-    deepest = causes(exc)[-1]
-    lines = [line for line in str(deepest).strip().splitlines() if not line.startswith(_ADVICE)]
-    return (lines[-1] if lines else type(deepest).__name__)[:500]
+    return last_line(causes(exc)[-1], without=_ADVICE)

@@ -14,10 +14,10 @@ from services.inference.answers import Origin, checked_request, result_row
 from services.inference.engine_config import Answer, EngineConfig, Outcome, Refusal, engine_arguments
 from services.inference.render import prompt_tokens
 from services.inference.sampling import RowRefusedError, engine_sampling, refuse_shared_only, uniform_sampling
+from services.inference.tasks import task_refusal
 from tidemill import segments
-from tidemill.encoding import MODEL_TASKS, Request, SamplingValue
+from tidemill.encoding import Request, SamplingValue
 from tidemill.errors import RowCode
-from tidemill.v1 import model_service_pb2
 
 __all__ = ["DedicatedProcessor"]
 
@@ -106,10 +106,8 @@ def _prepared(processor: DedicatedProcessor, tokenizer: Any, row: segments.Input
 
 def _asked(processor: DedicatedProcessor, tokenizer: Any, request: Request) -> tuple[dict[str, Any], list[int]]:
     """Sampling arguments and prompt of a row; RowRefusedError."""
-    if MODEL_TASKS[request.task] != model_service_pb2.TASK_GENERATE:
-        raise RowRefusedError(
-            RowCode.TASK_NOT_SUPPORTED, f"{processor.config.model} does not answer {request.task} rows"
-        )
+    if refusal := task_refusal(processor.config.model, processor.config.tasks, request.task):
+        raise refusal
     tokens = prompt_tokens(tokenizer, request)
     values = {**processor.defaults, **request.sampling}
     arguments = engine_sampling(values, len(tokens), processor.config.window)

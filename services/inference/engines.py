@@ -259,7 +259,7 @@ class Engines:
     async def _unload_one(self, model: str, engine: Engine) -> None:
         slot = self._slots[model]
         async with slot.lock:
-            if not engine.users and not slot.waiting and engine in slot.live:
+            if engine in slot.spare:
                 await self._retire(model, slot, engine)
 
     async def _retire(self, model: str, slot: ModelSlot, engine: Engine) -> None:

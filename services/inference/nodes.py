@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["Need", "Node", "Placed", "choose", "is_alive", "live_nodes"]
+__all__ = ["Need", "Node", "Placed", "choose", "is_alive", "is_known", "live_nodes"]
 
 _ANSWER_SECONDS = 60.0
 _CONNECT_SECONDS = 3.0
@@ -92,10 +92,19 @@ def is_alive(node_id: str) -> bool:
 
     Ray counts a node among the living until it has missed several health checks. Its raylet's port tells at once.
     """
+    row = _living(node_id)
+    return row is not None and _listens(row["NodeManagerAddress"], row["NodeManagerPort"])
+
+
+def is_known(node_id: str) -> bool:
+    """Whether Ray's head counts the node among the living; from a thread."""
+    return _living(node_id) is not None
+
+
+def _living(node_id: str) -> Any:
     import ray
 
-    row = next((row for row in ray.nodes() if row["NodeID"] == node_id), None)
-    return row is not None and row["Alive"] and _listens(row["NodeManagerAddress"], row["NodeManagerPort"])
+    return next((row for row in ray.nodes() if row["NodeID"] == node_id and row["Alive"]), None)
 
 
 def _listens(host: str, port: int) -> bool:

@@ -10,6 +10,8 @@ import contextlib
 import threading
 from collections.abc import Callable
 
+from services.inference.nodes import is_known
+
 __all__ = ["EXIT_STATUS", "RayLostError", "answers_in_time", "watch_ray"]
 
 # EX_TEMPFAIL of sysexits.h: try again later.
@@ -24,7 +26,7 @@ async def watch_ray(own_node: str, every_seconds: float, patience_seconds: float
     """Return never; RayLostError once this process's node is not alive at the head, or nobody answers in time."""
     while True:
         await asyncio.sleep(every_seconds)
-        found = await answers_in_time(lambda: _is_alive(own_node), patience_seconds)
+        found = await answers_in_time(lambda: is_known(own_node), patience_seconds)
         if found is not True:
             raise RayLostError("its head does not know this node any more" if found is False else str(found))
 
@@ -52,9 +54,3 @@ async def answers_in_time(call: Callable[[], bool], seconds: float) -> bool | st
     except TimeoutError:
         return f"its head does not answer within {seconds:g} s"
     return outcome[0]
-
-
-def _is_alive(node_id: str) -> bool:
-    import ray
-
-    return any(row["NodeID"] == node_id and row["Alive"] for row in ray.nodes())

@@ -64,10 +64,5 @@ def to_evict(slots: Mapping[str, ModelSlot], wishes: Wishes) -> tuple[str, Engin
             f"there is no room beside the pinned models {', '.join(sorted(resident))}: unpin one, raise "
             "TIDEMILL_INFERENCE_MAX_ENGINES or give the machine more memory"
         )
-    idle = [
-        (model, engine)
-        for model, slot in movable.items()
-        for engine in slot.live
-        if not engine.users and not slot.waiting
-    ]
-    return min(idle, key=lambda item: item[1].last_used, default=None)
+    spare = [(model, engine) for model, slot in movable.items() for engine in slot.spare]
+    return min(spare, key=lambda item: item[1].last_used, default=None)

@@ -113,9 +113,14 @@ class ModelSlot:
         return min(self.live, key=lambda engine: (engine.users, engine.last_used), default=None)
 
     @property
+    def spare(self) -> list[Engine]:
+        """Live replicas that no lease holds; none while a lease waits for one."""
+        return [] if self.waiting else [engine for engine in self.live if not engine.users]
+
+    @property
     def idle(self) -> bool:
         """It has engines, and no lease holds one or is about to."""
-        return bool(self.live) and not self.waiting and not any(engine.users for engine in self.live)
+        return bool(self.live) and self.spare == self.live
 
     @property
     def quiet(self) -> bool:

@@ -64,6 +64,11 @@ def parse_counts(text: str) -> dict[str, int]:
     return counts
 
 
+def _count_of(text: str, model: str) -> int:
+    counts = parse_counts(text)
+    return counts.get(model, counts.get("", 1))
+
+
 class InferenceSettings(BaseSettings):
     """What an operator may set."""
 
@@ -159,11 +164,11 @@ class InferenceSettings(BaseSettings):
 
     def replicas_of(self, model: str) -> int:
         """How many engines the model should have."""
-        return parse_counts(self.replicas).get(model, parse_counts(self.replicas).get("", 1))
+        return _count_of(self.replicas, model)
 
     def tensor_parallel_of(self, model: str) -> int:
         """How many ranks share an engine of the model."""
-        return parse_counts(self.tensor_parallel).get(model, parse_counts(self.tensor_parallel).get("", 1))
+        return _count_of(self.tensor_parallel, model)
 
     @property
     def sources(self) -> tuple[ModelSource, ...]:

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from services.inference.sampling import RowRefusedError
+from tidemill.encoding import MODEL_TASKS, Task
+from tidemill.errors import RowCode
 from tidemill.v1 import model_service_pb2
 
-__all__ = ["GENERATE", "ModelTasks", "TaskUnknownError", "model_tasks", "pooling_window"]
+__all__ = ["GENERATE", "ModelTasks", "TaskUnknownError", "model_tasks", "pooling_window", "task_refusal"]
 
 ModelTasks = tuple["model_service_pb2.Task.ValueType", ...]
 
@@ -67,6 +70,17 @@ def pooling_window(folder: Path, config: Mapping[str, Any], own: int) -> int:
     limit = _json(folder / "sentence_bert_config.json")
     length = limit.get("max_seq_length") if isinstance(limit, dict) else None
     return min(own, length) if isinstance(length, int) else own
+
+
+def task_refusal(model: str, tasks: ModelTasks, kind: Task) -> RowRefusedError | None:
+    """Why a model that can be asked for `tasks` does not answer a row of this kind; None where it does."""
+    if MODEL_TASKS[kind] in tasks:
+        return None
+    return RowRefusedError(
+        RowCode.TASK_NOT_SUPPORTED,
+        f"{model} does not answer {kind} rows, its tasks are {', '.join(map(model_service_pb2.Task.Name, tasks))}: "
+        "choose another model",
+    )
 
 
 def _labels(config: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["EngineLoadError", "log_ends", "out_of_memory", "own_words", "root_cause"]
+__all__ = ["EngineLoadError", "last_line", "log_ends", "out_of_memory", "own_words", "root_cause"]
 
 _MOST_CHARACTERS = 500
 _READ_BYTES = 1 << 18
@@ -49,11 +49,20 @@ def root_cause(exc: BaseException, ends: dict[str, int]) -> str:
 
 def own_words(exc: BaseException) -> str:
     """The last line of what an engine, Ray or we say, at most 500 characters."""
-    cause = getattr(exc, "cause", None)
     if isinstance(exc, TimeoutError):
         return "the engine did not load in time: raise TIDEMILL_INFERENCE_LOAD_SECONDS"
-    text = str(cause if isinstance(cause, Exception) else exc).strip()
-    return (text.splitlines()[-1] if text else type(exc).__name__)[:_MOST_CHARACTERS]
+    cause = getattr(exc, "cause", None)
+    return last_line(cause if isinstance(cause, Exception) else exc)
+
+
+def last_line(exc: BaseException, without: tuple[str, ...] = ()) -> str:
+    """The last line of an error, at most 500 characters; its type where it says nothing.
+
+    Args:
+        without: beginnings of lines that do not count.
+    """
+    lines = [line for line in str(exc).strip().splitlines() if not line.startswith(without)]
+    return (lines[-1] if lines else type(exc).__name__)[:_MOST_CHARACTERS]
 
 
 def out_of_memory(words: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.scheduler.core.limits import Limits
+from services.scheduler.core.limits import LOAD_SECONDS, Limits
 from services.scheduler.core.quotas import Quotas
 from services.scheduler.ledger import Ledger, MemoryLedger, RedisLedger, SqliteLedger, redis_address
 from services.scheduler.quota_settings import read_quotas
@@ -75,7 +75,10 @@ class SchedulerSettings(BaseSettings):
         "that one loads in `load_seconds`; in proportion otherwise.",
     )
     load_seconds: float = Field(
-        default=60.0, gt=0, le=86_400, description="What loading a model is taken to cost where no worker measured it."
+        default=LOAD_SECONDS,
+        gt=0,
+        le=86_400,
+        description="What loading a model is taken to cost where no worker measured it.",
     )
     urgent_weight: float = Field(default=4.0, le=1000, description="Share of the class URGENT in a busy service.")
     standard_weight: float = Field(default=2.0, le=1000, description="Share of the class STANDARD.")

@@ -5,7 +5,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.inference.rayenv import isolate_local_cluster
+from services.inference.environment import prepare_environment
+from services.inference.rayenv import isolate_local_cluster, start_ray, stop_ray
+from services.inference.settings import InferenceSettings
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """A Ray cluster of this process, on two logical CPUs."""
+    before = dict(os.environ)
+    prepare_environment("cpu")
+    options = InferenceSettings(ray_cpus=2).ray_options()
+    start_ray(options)
+    yield
+    stop_ray(options)
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,8 @@ import pytest
 from services.inference import slices
 from services.inference.backlog import Backlog
 from services.inference.engines import Engines
-from services.inference.environment import prepare_environment
 from services.inference.models import Catalog
 from services.inference.pump import stream_slices
-from services.inference.rayenv import start_ray, stop_ray
 from services.inference.residency import Wishes
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import InferenceSettings, ModelSource
@@ -32,22 +30,15 @@ from tidemill.v1 import model_service_pb2
 from tidemill.weights import WeightDigests
 
 # Ray leaves files and sockets to the garbage collector.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.engine,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("local_ray"),
+]
 
 MODELS = ("one", "two", "three")
 State = model_service_pb2.ModelState
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    before = dict(os.environ)
-    prepare_environment("cpu")
-    options = InferenceSettings(ray_cpus=2).ray_options()
-    start_ray(options)
-    yield
-    stop_ray(options)
-    os.environ.clear()
-    os.environ.update(before)
 
 
 class Fleet:

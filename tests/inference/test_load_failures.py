@@ -1,8 +1,7 @@
 """The real vLLM on CPU, where it does not load: what the model's state says, and what is tried again."""
 
-import os
 import resource
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,9 +9,7 @@ import pytest
 
 from services.inference.actor import EngineActor
 from services.inference.engines import Engines
-from services.inference.environment import prepare_environment
 from services.inference.models import Catalog
-from services.inference.rayenv import start_ray, stop_ray
 from services.inference.resident import EngineUnavailableError
 from services.inference.settings import InferenceSettings, ModelSource
 from tidemill.store import open_store
@@ -25,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.engine,
     pytest.mark.timeout(900),
+    pytest.mark.usefixtures("local_ray"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
@@ -40,18 +38,6 @@ class ConfinedEngineActor(EngineActor):
     async def load(self) -> float:
         resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
         return await super().load()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    before = dict(os.environ)
-    prepare_environment("cpu")
-    options = InferenceSettings(ray_cpus=2).ray_options()
-    start_ray(options)
-    yield
-    stop_ray(options)
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @asynccontextmanager

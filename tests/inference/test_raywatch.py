@@ -27,7 +27,7 @@ async def test_silence_and_errors_are_reasons() -> None:
 
 async def test_a_node_that_its_head_forgets_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([True, True, False])
-    monkeypatch.setattr(raywatch, "_is_alive", lambda _node: next(answers))
+    monkeypatch.setattr(raywatch, "is_known", lambda _node: next(answers))
     with pytest.raises(RayLostError, match="does not know this node"):
         async with asyncio.timeout(20):
             await watch_ray("node", 0.001, 20)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from services.scheduler.core.limits import LOAD_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -22,7 +24,7 @@ class Capacity:
     loaded: Mapping[str, int] = field(default_factory=dict[str, int])
     load_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     digests: Mapping[str, str] = field(default_factory=dict[str, str])
-    default_load_seconds: float = 60.0
+    default_load_seconds: float = LOAD_SECONDS
 
     def load_time(self, model: str) -> float:
         """Seconds to load the model."""

@@ -7,6 +7,9 @@ from services.scheduler.core.records import ServiceClass
 from services.scheduler.core.times import SECOND
 from tidemill.v1 import job_pb2
 
+LOAD_SECONDS = 60.0
+"""What loading a model is taken to cost where no worker measured it and no operator said."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -50,7 +53,7 @@ class Limits:
     standard_weight: float = 2.0
     flex_weight: float = 1.0
     owed_seconds: float = 600.0
-    load_seconds: float = 60.0
+    load_seconds: float = LOAD_SECONDS
     admission_headroom: float = 0.1
     tenant_leases: Mapping[str, int] = field(default_factory=dict[str, int])
 
