@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,17 @@ from services.inference import metrics, orphans, reports
 from services.inference.actor import EngineActor
 from services.inference.engine_config import EngineConfig
 from services.inference.gate import Gate
-from services.inference.launch import config_for, end_engine
-from services.inference.loader import Loader, Residency
-from services.inference.models import Catalog, ModelFiles, ModelUnusableError, engine_build
+from services.inference.launch import config_for
+from services.inference.models import Catalog, ModelFiles, ModelUnusableError
 from services.inference.nodes import is_alive
+from services.inference.replicas import Replicas
 from services.inference.residency import Wishes
-from services.inference.resident import Engine, EngineUnavailableError, ModelSlot, WeightsChangedError
+from services.inference.resident import Engine, EngineUnavailableError, ModelSlot
 from services.inference.settings import InferenceSettings
 from services.inference.words import own_words
 from tidemill import telemetry
 from tidemill.internal.v1 import records_pb2
 from tidemill.v1 import model_service_pb2
-from tidemill.weights import fingerprint
 
 __all__ = ["Engines"]
 
@@ -43,12 +42,9 @@ class Engines:
         self._settings = settings
         self._catalog = catalog
         self._home = home
-        self._slots = {model: ModelSlot() for model in catalog.models}
-        self._wishes = Wishes()
-        self._background: set[asyncio.Task[Any]] = set()
-        residency = Residency(self._slots, lambda: self._wishes, self._unload_one)
-        self._loader = Loader(settings, actor_class, home, residency)
-        self.build = engine_build(settings.engine)
+        self._replicas = Replicas(settings, catalog, home, actor_class)
+        self._slots = self._replicas.slots
+        self.build = self._replicas.build
 
     async def describe(self) -> None:
         """Read what is known of each model; an unusable one is FAILED from the start."""
@@ -56,7 +52,7 @@ class Engines:
             try:
                 slot.files = await asyncio.to_thread(self._catalog.describe, model)
             except ModelUnusableError as exc:
-                self._fail(model, str(exc))
+                self._replicas.fail(model, str(exc))
 
     def reports(self) -> list[records_pb2.ModelReport]:
         """What the scheduler is told of each model."""
@@ -99,7 +95,7 @@ class Engines:
         slot.waiting += 1
         try:
             # Whoever waits may give up; the load goes on, for the next.
-            await asyncio.shield(self._start(self._loaded(model, slot)))
+            await asyncio.shield(self._replicas.start(self._replicas.loaded(model)))
             engine = slot.least_busy
             if engine is None:
                 raise EngineUnavailableError(f"the engine of {model} died before the chunk reached it")
@@ -107,12 +103,12 @@ class Engines:
         finally:
             slot.waiting -= 1
         try:
-            self._check_weights(model, engine)
+            self._replicas.check_weights(model, engine)
             yield engine
         finally:
             engine.users -= 1
             engine.last_used = time.monotonic()
-            self._loader.freed.set()
+            self._replicas.freed.set()
 
     def proved(self, model: str) -> None:
         """The engine answered rows: its deaths no longer count in a row."""
@@ -133,29 +129,29 @@ class Engines:
         metrics.ENGINE_DEATHS.labels(model).inc()
         log.error("engine died", model=model, actor=engine.actor_name, node_died=engine.node_died, error=message)
         async with slot.lock:
-            await self._end(slot, engine, orderly=False)
+            await self._replicas.end(slot, engine, orderly=False)
             slot.died += 1
             slot.deaths[alone] += not engine.node_died
             if not slot.live:
                 slot.state = State.MODEL_STATE_COLD
                 if slot.deaths[alone] >= (_DEATHS_ALONE_IN_A_ROW if alone else _DEATHS_IN_A_ROW):
-                    self._fail(model, f"the engine died {slot.deaths.total()} times in a row, last: {message}")
-        self._grow(model)
+                    self._replicas.fail(model, f"the engine died {slot.deaths.total()} times in a row, last: {message}")
+        self._replicas.grow(model)
 
     def wish(self, wishes: Wishes) -> None:
         """Load what is pinned and unload what is drained, behind the caller's back; repeated about every second."""
-        if wishes != self._wishes:
+        if wishes != self._replicas.wishes:
             log.info("models wished", pinned=sorted(wishes.pinned), drained=sorted(wishes.drained))
-            for model in wishes.asked_anew(self._wishes) & self._slots.keys():
+            for model in wishes.asked_anew(self._replicas.wishes) & self._slots.keys():
                 self._slots[model].try_again()
-            self._wishes = wishes
-            self._loader.freed.set()
+            self._replicas.wishes = wishes
+            self._replicas.freed.set()
         for model in wishes.to_load(self._slots):
             # Told apart from COLD at once, so that the next wish does not start a second load.
             self._slots[model].state = State.MODEL_STATE_LOADING
-            self._start(self._loaded(model, self._slots[model]))
+            self._replicas.start(self._replicas.loaded(model))
         for model in wishes.to_unload(self._slots):
-            self._start(self._unload(model))
+            self._replicas.start(self._replicas.unload(model))
 
     async def reap(self) -> None:
         """End what engines that Ray Data started left behind."""
@@ -169,23 +165,7 @@ class Engines:
 
     async def close(self, *, orderly: bool = True) -> None:
         """Unload all engines; when not `orderly`, without asking them."""
-        for task in list(self._background):
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        for slot in self._slots.values():
-            await asyncio.gather(*(self._end(slot, engine, orderly=orderly) for engine in list(slot.engines)))
-
-    async def _loaded(self, model: str, slot: ModelSlot) -> None:
-        """Return once an engine of the model is up."""
-        async with slot.lock:
-            slot.end_pause()
-            if slot.state == State.MODEL_STATE_FAILED:
-                raise EngineUnavailableError(slot.message)
-            if not slot.live:
-                await self._load(model, slot)
-            if not slot.live:
-                raise EngineUnavailableError(slot.message)
-        self._grow(model)
+        await self._replicas.close(orderly=orderly)
 
     def _slot(self, model: str) -> ModelSlot:
         slot = self._slots.get(model)
@@ -193,110 +173,16 @@ class Engines:
             raise EngineUnavailableError(f"this worker does not offer model {model!r}")
         return slot
 
-    async def _load(self, model: str, slot: ModelSlot) -> None:
-        slot.state = State.MODEL_STATE_LOADING
-        log.info("engine load", model=model)
-        try:
-            slot.files = await self.ready_files(model)
-            engine = await self._loader.load(model, slot.files, evict=True)
-        except Exception as exc:  # noqa: BLE001 - vLLM raises anything; its words are the model's state
-            self._fail(model, own_words(exc))
-            return
-        if engine:
-            self._up(model, slot, engine)
-
-    def _up(self, model: str, slot: ModelSlot, engine: Engine) -> None:
-        engine.build = self.build
-        slot.engines.append(engine)
-        slot.loaded(engine)
-        metrics.ENGINES.set(self._resident)
-        log.info(
-            "engine loaded",
-            model=model,
-            node=engine.node_id,
-            replicas=len(slot.live),
-            seconds=round(engine.load_seconds, 3),
-            digest=engine.files.digest,
-        )
-
-    def _grow(self, model: str) -> None:
-        """Bring another replica up behind the caller's back, where a model in memory has too few."""
-        slot, wanted = self._slots[model], self._settings.replicas_of(model)
-        if not 0 < len(slot.live) < wanted or model in self._wishes.drained:
-            return
-        if not slot.growing and time.monotonic() >= slot.grow_at:
-            slot.growing = True
-            self._start(self._add_replica(model, slot, slot.live[0]))
-
-    async def _add_replica(self, model: str, slot: ModelSlot, fellow: Engine) -> None:
-        """Only where there is room: a replica drives no other model out."""
-        engine = None
-        try:
-            # The weights that its fellows answer with, and no others.
-            self._check_weights(model, fellow)
-            engine = await self._loader.load(model, fellow.files, evict=False)
-        except Exception as exc:  # noqa: BLE001 - as above; the model goes on with the replicas it has
-            slot.message = f"a replica does not load: {own_words(exc)}"
-            log.warning("replica not loaded", model=model, error=own_words(exc))
-        finally:
-            slot.growing = False
-            slot.grow_at = time.monotonic() + (0 if engine else self._settings.retry_load_seconds)
-        if engine:
-            self._up(model, slot, engine)
-            self._grow(model)
-
-    @property
-    def _resident(self) -> int:
-        return sum(len(slot.engines) for slot in self._slots.values())
-
-    async def _unload(self, model: str) -> None:
-        slot = self._slots[model]
-        async with slot.lock:
-            if slot.idle:
-                for engine in slot.live:
-                    await self._retire(model, slot, engine)
-
-    async def _unload_one(self, model: str, engine: Engine) -> None:
-        slot = self._slots[model]
-        async with slot.lock:
-            if engine in slot.spare:
-                await self._retire(model, slot, engine)
-
-    async def _retire(self, model: str, slot: ModelSlot, engine: Engine) -> None:
-        engine.dead, start = True, time.monotonic()
-        slot.settle()
-        await self._end(slot, engine, orderly=True)
-        seconds = time.monotonic() - start
-        metrics.UNLOAD_SECONDS.labels(model).observe(seconds)
-        log.info("engine unloaded", model=model, actor=engine.actor_name, seconds=round(seconds, 3))
-
-    async def _end(self, slot: ModelSlot, engine: Engine, *, orderly: bool) -> None:
-        engine.dead = True
-        engine.judged.set()
-        await end_engine(engine, self._home, orderly=orderly)
-        if engine in slot.engines:
-            slot.engines.remove(engine)
-        metrics.ENGINES.set(self._resident)
-        self._loader.freed.set()
-
-    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Work that outlives whoever asked for it; its failure is in the model's report."""
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        return task
-
     async def _check(self, model: str) -> None:
         slot = self._slots[model]
         if slot.state != State.MODEL_STATE_LOADED:
             return
         ttl = self._settings.idle_ttl_seconds
-        if ttl and slot.idle and slot.idle_seconds > ttl and model not in self._wishes.pinned:
-            await self._unload(model)
+        if ttl and slot.idle and slot.idle_seconds > ttl and model not in self._replicas.wishes.pinned:
+            await self._replicas.unload(model)
             return
         await asyncio.gather(*(self.probe(model, engine) for engine in slot.live))
-        self._grow(model)
+        self._replicas.grow(model)
 
     async def probe(self, model: str, engine: Engine) -> None:
         """Ask an engine for a sign of life; without one it is lost."""
@@ -308,16 +194,3 @@ class Engines:
             await self.lost(model, engine, f"no sign of life for {self._settings.canary_seconds:g} s")
         except RayError as exc:
             await self.lost(model, engine, own_words(exc))
-
-    def _check_weights(self, model: str, engine: Engine) -> None:
-        if fingerprint(engine.files.folder) != engine.files.fingerprint:
-            raise WeightsChangedError(
-                f"the weight files of {model} in {engine.files.folder} changed since the engine loaded them: "
-                "restart the inference service to serve the new ones"
-            )
-
-    def _fail(self, model: str, message: str) -> None:
-        slot = self._slots[model]
-        settings = self._settings
-        slot.fail(message, settings.retry_load_seconds, settings.load_attempts, lambda: self._catalog.stamp(model))
-        log.error("model failed", model=model, error=message, failures=slot.failures, retry_seconds=slot.pause_seconds)
