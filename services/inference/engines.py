@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from services.inference import metrics, orphans, reports
+from services.inference import metrics, reports
 from services.inference.actor import EngineActor
 from services.inference.engine_config import EngineConfig
 from services.inference.gate import Gate
-from services.inference.launch import config_for
+from services.inference.launch import config_for, reap
 from services.inference.models import Catalog, ModelFiles, ModelUnusableError
 from services.inference.nodes import is_alive
 from services.inference.replicas import Replicas
@@ -124,12 +124,10 @@ class Engines:
             return
         engine.dead, slot = True, self._slots[model]
         alone = slot.gate.alone
-        engine.node_died = not await asyncio.to_thread(is_alive, engine.node_id)
-        engine.judged.set()
-        metrics.ENGINE_DEATHS.labels(model).inc()
-        log.error("engine died", model=model, actor=engine.actor_name, node_died=engine.node_died, error=message)
+        # Not under the lock: whoever has it may be waiting for the room of this very engine.
+        ended = self._replicas.start(self._end_dead(model, slot, engine, message))
         async with slot.lock:
-            await self._replicas.end(slot, engine, orderly=False)
+            await ended
             slot.died += 1
             slot.deaths[alone] += not engine.node_died
             if not slot.live:
@@ -155,7 +153,7 @@ class Engines:
 
     async def reap(self) -> None:
         """End what engines that Ray Data started left behind."""
-        await asyncio.to_thread(orphans.reap, self._home)
+        await reap(self._home)
 
     async def watch(self) -> None:
         """Probe engines, unload idle ones and bring replicas back, for ever."""
@@ -183,6 +181,16 @@ class Engines:
             return
         await asyncio.gather(*(self.probe(model, engine) for engine in slot.live))
         self._replicas.grow(model)
+
+    async def _end_dead(self, model: str, slot: ModelSlot, engine: Engine, message: str) -> None:
+        try:
+            engine.node_died = not await asyncio.to_thread(is_alive, engine.node_id)
+        except Exception as exc:  # noqa: BLE001 - Ray raises anything when its head is away; the engine is dead anyhow
+            log.warning("node of a dead engine unknown", node=engine.node_id, error=own_words(exc))
+        engine.judged.set()
+        metrics.ENGINE_DEATHS.labels(model).inc()
+        log.error("engine died", model=model, actor=engine.actor_name, node_died=engine.node_died, error=message)
+        await self._replicas.end(slot, engine, orderly=False)
 
     async def probe(self, model: str, engine: Engine) -> None:
         """Ask an engine for a sign of life; without one it is lost."""

@@ -15,8 +15,11 @@ from services.inference.nodes import Node
 from services.inference.rayenv import NAMESPACE
 from services.inference.resident import Engine
 from services.inference.settings import InferenceSettings
+from tidemill import telemetry
 
-__all__ = ["config_for", "end_engine", "start_engine"]
+__all__ = ["config_for", "end_engine", "reap", "start_engine"]
+
+log = telemetry.logger(__name__)
 
 _SHUTDOWN_SECONDS = 10.0
 _CALL_SECONDS = 10.0
@@ -116,7 +119,18 @@ async def end_engine(engine: Engine, home: Path, *, orderly: bool) -> None:
     with contextlib.suppress(TimeoutError, RayError):
         await asyncio.wait_for(asyncio.to_thread(_remove, engine), _CALL_SECONDS)
     # The engine core is a process of its own that outlives a killed actor.
-    await asyncio.to_thread(orphans.reap, home)
+    await reap(home)
+
+
+async def reap(home: Path) -> None:
+    """End the processes that engines left behind.
+
+    One that the kernel does not let go of yet is only logged: the next engine that ends, or does not fit, looks again.
+    """
+    try:
+        await asyncio.to_thread(orphans.reap, home)
+    except TimeoutError as exc:
+        log.error("processes of an engine are still there", error=str(exc))
 
 
 def _remove(engine: Engine) -> None:

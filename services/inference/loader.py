@@ -18,10 +18,13 @@ from services.inference.resident import Engine, ModelSlot
 from services.inference.settings import InferenceSettings
 from services.inference.words import out_of_memory, own_words
 from tidemill import telemetry
+from tidemill.waiting import wait_for_event
 
 __all__ = ["Loader", "Residency"]
 
 log = telemetry.logger(__name__)
+
+_LOOK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ class Loader:
             if evicted := self._evictable():
                 await self._residency.unload(*evicted)
             else:
-                await self.freed.wait()
+                # Room comes from outside as well: another process ends, a node joins the cluster.
+                await wait_for_event(self.freed, _LOOK_SECONDS)
 
     def _evictable(self) -> tuple[str, Engine] | None:
         try:

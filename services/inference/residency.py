@@ -64,5 +64,6 @@ def to_evict(slots: Mapping[str, ModelSlot], wishes: Wishes) -> tuple[str, Engin
             f"there is no room beside the pinned models {', '.join(sorted(resident))}: unpin one, raise "
             "TIDEMILL_INFERENCE_MAX_ENGINES or give the machine more memory"
         )
-    spare = [(model, engine) for model, slot in movable.items() for engine in slot.spare]
+    # A model whose lock is taken is being loaded or ended, maybe by one who waits for this very place.
+    spare = [(model, engine) for model, slot in movable.items() if not slot.lock.locked() for engine in slot.spare]
     return min(spare, key=lambda item: item[1].last_used, default=None)

@@ -15,7 +15,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from services.inference import slices
+from services.inference import engines, loader, orphans, slices
 from services.inference.backlog import Backlog
 from services.inference.engines import Engines
 from services.inference.models import Catalog
@@ -141,6 +141,73 @@ async def test_three_deaths_in_a_row_fail_the_model(tmp_path: Path) -> None:
                 await made.engines.lost("one", engine, f"signal {death}")
         assert made.states()["one"] == "FAILED"
         assert "3 times in a row" in made.engines.reports()[0].message
+
+
+async def test_a_dead_engine_makes_room_for_its_successor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Event()
+    monkeypatch.setattr(engines, "is_alive", lambda _node: looked.wait(60))
+    async with fleet(tmp_path, max_engines=1) as made:
+        async with made.engines.hold("one") as engine:
+            dying = asyncio.create_task(made.engines.lost("one", engine, "signal 9"))
+            assert await until(lambda: engine.dead)
+            following = asyncio.create_task(made.touch("one"))
+            # Whether its load begins before the old engine is gone is left open; that both end is not.
+            await until(lambda: made.states()["one"] == "LOADING", 0.5)
+            looked.set()
+            async with asyncio.timeout(60):
+                await dying
+        async with asyncio.timeout(60):
+            assert await following != engine.actor_name
+
+
+async def test_a_replica_that_dies_makes_room_while_its_model_loads(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as made, made.engines.hold("one") as engine:
+        slot = made.engines._slot("one")  # pyright: ignore[reportPrivateUsage] - its lock is held as a load holds it
+        async with slot.lock:
+            dying = asyncio.create_task(made.engines.lost("one", engine, "signal 9"))
+            assert await until(lambda: engine not in slot.engines)
+        await dying
+
+
+async def test_an_engine_is_dead_even_where_nobody_knows_its_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_node: str) -> bool:
+        raise ConnectionError("the head is away")
+
+    monkeypatch.setattr(engines, "is_alive", fail)
+    async with fleet(tmp_path) as made:
+        async with made.engines.hold("one") as engine:
+            await asyncio.gather(*(made.engines.lost("one", engine, "signal 9") for _ in range(2)))
+        assert (made.states()["one"], made.replicas("one")) == ("COLD", 0)
+
+
+async def test_processes_that_do_not_end_hold_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(_home: Path) -> int:
+        raise TimeoutError("processes [7] do not end")
+
+    monkeypatch.setattr(orphans, "reap", stuck)
+    async with fleet(tmp_path, max_engines=1) as made:
+        await made.touch("one")
+        await made.touch("two")
+        assert made.states() == {"one": "COLD", "two": "LOADED", "three": "COLD"}
+        (tmp_path / "three/fails").touch()
+        with pytest.raises(EngineUnavailableError, match=r"lm_head\.weight is missing"):
+            await made.touch("three")
+
+
+async def test_room_that_comes_from_outside_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more, choose = asyncio.Event(), loader.choose
+    monkeypatch.setattr(loader, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(
+        loader, "choose", lambda nodes, placed, *of: choose(nodes, [] if more.is_set() else placed, *of)
+    )
+    async with fleet(tmp_path, max_engines=1) as made, made.engines.hold("one"):
+        waiting = asyncio.create_task(made.touch("two"))
+        assert not await until(waiting.done, 0.5)
+        more.set()
+        async with asyncio.timeout(60):
+            await waiting
 
 
 async def test_suspects_may_kill_their_engine_more_often(tmp_path: Path) -> None:

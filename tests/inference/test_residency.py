@@ -53,6 +53,14 @@ def test_the_least_recently_used_idle_unpinned_engine_goes(
     assert idle[model] == min(idle.values())
 
 
+async def test_an_engine_that_is_being_ended_is_not_waited_for() -> None:
+    slots = {"a": slot(last_used=1), "b": slot(last_used=2)}
+    async with slots["a"].lock:
+        assert to_evict(slots, Wishes()) == ("b", slots["b"].engines[0])
+        async with slots["b"].lock:
+            assert to_evict(slots, Wishes()) is None
+
+
 def test_pins_are_loaded_once_and_drains_are_stronger() -> None:
     slots = {"a": ModelSlot(), "b": ModelSlot(state=State.MODEL_STATE_FAILED), "c": slot(), "d": ModelSlot()}
     wishes = Wishes.of(["a", "b", "c", "d", "elsewhere"], ["d"])
