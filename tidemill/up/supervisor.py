@@ -103,7 +103,7 @@ class Supervisor:
         for child in self.children.values():
             if child.running or all(self.children[name].ready for name in child.spec.needs):
                 child.look()
-        self._kill_orphans()
+        self._kill_orphans(tree.known_children(os.getpid()))
         with self._changed:
             self._changed.notify_all()
 
@@ -126,13 +126,13 @@ class Supervisor:
             for child in self.children.values():
                 child.look()
             time.sleep(self._timing.tick / 2)
-        while self._kill_orphans():
+        while self._kill_orphans(tree.children(os.getpid())):
             time.sleep(self._timing.tick / 2)
 
-    def _kill_orphans(self) -> bool:
+    def _kill_orphans(self, below: Sequence[int]) -> bool:
         """Kill what was left to this process by a shim that was killed itself; True while there is something."""
         shims = {child.shim_pid for child in self.children.values()}
-        orphans = [pid for pid in tree.children(os.getpid()) if pid not in shims and pid not in self._foreign]
+        orphans = [pid for pid in below if pid not in shims and pid not in self._foreign]
         for pid in orphans:
             tree.kill_all([*tree.descendants(pid), pid])
             try:

@@ -25,6 +25,23 @@ def children(parent: int) -> list[int]:
     return _children_by_parent()[parent]
 
 
+def known_children(parent: int) -> list[int]:
+    """As `children`, from the kernel's own lists, at a cost that does not grow with the machine's processes.
+
+    A child may be missing while another one ends: for looks that are repeated. Where the kernel keeps no lists, the
+    same as `children`.
+    """
+    lists = sorted(Path(f"/proc/{parent}/task").glob("*/children"))
+    if not lists:
+        return children(parent)
+    found: list[int] = []
+    for item in lists:
+        # A thread that ended meanwhile has left its children to another one.
+        with contextlib.suppress(OSError):
+            found += map(int, item.read_text().split())
+    return found
+
+
 def kill_all(pids: list[int], number: int = signal.SIGKILL) -> None:
     """Send `number` to every process that still exists."""
     for pid in pids:
