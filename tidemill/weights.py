@@ -1,10 +1,12 @@
 """Digests over weight files, taken once and remembered by path, size and time of change."""
 
+import contextlib
 import hashlib
 import json
+import stat
 from pathlib import Path
 
-__all__ = ["Fingerprint", "WeightDigests", "fingerprint", "no_weights", "weight_bytes"]
+__all__ = ["Fingerprint", "WeightDigests", "file_stamps", "fingerprint", "no_weights", "weight_bytes"]
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 _FORMATS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
@@ -13,10 +15,20 @@ _BLOCK = 1 << 22
 
 def fingerprint(folder: Path) -> Fingerprint:
     """Name, size in bytes and time of change (ns) of each weight file, by name. Only the best format counts."""
-    for pattern in _FORMATS:
-        if files := sorted(path for path in folder.glob(pattern) if path.is_file()):
-            return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return ()
+    found = (file_stamps(folder, pattern) for pattern in _FORMATS)
+    return next(filter(None, found), ())
+
+
+def file_stamps(folder: Path, pattern: str) -> Fingerprint:
+    """Name, size in bytes and time of change (ns) of the files that match, by name; none for a missing folder."""
+    found: list[tuple[str, int, int]] = []
+    for path in sorted(folder.glob(pattern)):
+        # A file may go while the folder is read: another process is copying into it.
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                found.append((path.name, status.st_size, status.st_mtime_ns))
+    return tuple(found)
 
 
 def weight_bytes(files: Fingerprint) -> int:

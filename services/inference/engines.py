@@ -53,6 +53,10 @@ class Engines:
                 slot.files = await asyncio.to_thread(self._catalog.describe, model)
             except ModelUnusableError as exc:
                 self._replicas.fail(model, str(exc))
+            except Exception as exc:
+                # One model's files must not keep the others from being served.
+                log.exception("model cannot be read", model=model)
+                self._replicas.fail(model, f"{type(exc).__name__}: {own_words(exc)}")
 
     def reports(self) -> list[records_pb2.ModelReport]:
         """What the scheduler is told of each model."""

@@ -1,7 +1,9 @@
 """The scheduler as this worker calls it."""
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -35,6 +37,8 @@ _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 2.0
 _PAGE = 1000
 _CALL_SECONDS = 10.0
+# More than a call may take; a worker that makes none for so long is stuck.
+_FRESH_SECONDS = 30.0
 
 
 class LeaseVoidError(Exception):
@@ -47,13 +51,18 @@ def is_transient(error: TidemillError) -> bool:
 
 
 class SchedulerLink:
-    """Calls of one worker. `answered` tells whether the last call got through."""
+    """Calls of one worker."""
 
     def __init__(self, address: str, worker_id: str, tls: TlsFiles | None = None) -> None:
         self._channel = leaders.open_leader_channel(address, tls=tls)
         self._stub: Any = scheduler_service_pb2_grpc.SchedulerServiceStub(self._channel)
         self._worker_id = worker_id
-        self.answered = False
+        self._answered_at = -math.inf
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last call got through, not long ago: the worker calls twice a second."""
+        return time.monotonic() - self._answered_at < _FRESH_SECONDS
 
     async def lease(
         self, models: Sequence[records_pb2.ModelReport], max_chunks: int, wait_seconds: float
@@ -141,7 +150,8 @@ class SchedulerLink:
         try:
             response = await channel.call(method, request, seconds)
         except TidemillError as error:
-            self.answered = self.answered and not is_transient(error)
+            if is_transient(error):
+                self._answered_at = -math.inf
             raise
-        self.answered = True
+        self._answered_at = time.monotonic()
         return response

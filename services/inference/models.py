@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from services.inference.engine_config import Device
 from services.inference.settings import ModelSource
@@ -14,7 +14,7 @@ from services.inference.tasks import GENERATE, ModelTasks, TaskUnknownError, mod
 from tidemill import telemetry
 from tidemill.hub import fetch_description, fetch_weights
 from tidemill.store import ObjectStore
-from tidemill.weights import Fingerprint, WeightDigests, fingerprint, no_weights
+from tidemill.weights import Fingerprint, WeightDigests, file_stamps, fingerprint, no_weights
 
 __all__ = ["Catalog", "ModelFiles", "ModelUnusableError", "engine_build"]
 
@@ -79,9 +79,7 @@ class Catalog:
 
     def stamp(self, model: str) -> tuple[tuple[str, int, int], ...]:
         """Names, sizes and times of change of a local model's files; empty for a hub model or a missing folder."""
-        folder = Path(self._sources[model]).expanduser()
-        found = [(path.name, path.stat()) for path in sorted(folder.glob("*")) if path.is_file()]
-        return tuple((name, item.st_size, item.st_mtime_ns) for name, item in found)
+        return file_stamps(Path(self._sources[model]).expanduser(), "*")
 
     def fetch(self, model: str) -> ModelFiles:
         """The model with its weights, downloaded when they are not here."""
@@ -149,9 +147,12 @@ def _reachable(source: str, fetch: Any) -> Path:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as exc:
         raise ModelUnusableError(f"{path} cannot be read: {exc}") from exc
+    if not isinstance(value, dict):
+        raise ModelUnusableError(f"{path} holds no JSON object")
+    return cast("Mapping[str, Any]", value)
 
 
 def _tasks(folder: Path, config: Mapping[str, Any]) -> ModelTasks:
@@ -162,7 +163,7 @@ def _tasks(folder: Path, config: Mapping[str, Any]) -> ModelTasks:
 
 
 def _own_window(config: Mapping[str, Any]) -> int:
-    text = config.get("text_config", config)
+    text = config.get("text_config") or config
     for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
         if isinstance(text.get(name), int):
             return int(text[name])

@@ -108,7 +108,9 @@ class StoreLink:
         while self._lost:
             try:
                 await asyncio.to_thread(self.store.probe)
-            except TidemillError:
+            except Exception as exc:
+                if not isinstance(exc, TidemillError):
+                    log.exception("probe of the object store failed")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             else:

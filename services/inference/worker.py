@@ -21,6 +21,7 @@ from services.inference.residency import Wishes
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import InferenceSettings
 from services.inference.store_link import StoreLink
+from services.inference.trouble import Trouble
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
@@ -106,10 +107,10 @@ class Worker:
             task.cancel()
         if late:
             await asyncio.wait(late)
-        for held in given_back:
-            await self._release(held, IN_ORDER)
+        await asyncio.gather(*(self._release(held, IN_ORDER) for held in given_back))
 
     async def _lease_forever(self) -> None:
+        trouble = Trouble(log.warning, "no leases from the scheduler")
         while True:
             await self._store.here()
             free = self._settings.slots - len(self._held)
@@ -120,21 +121,24 @@ class Worker:
             try:
                 leases = await self._link.lease(self._engines.reports(), free, _POLL_SECONDS)
             except TidemillError as error:
-                log.warning("scheduler away", error=str(error))
+                trouble.failed(error=str(error))
                 await asyncio.sleep(_AWAY_PAUSE_SECONDS)
                 continue
+            trouble.over()
             for lease in leases:
                 self._start(lease)
 
     async def _extend_forever(self) -> None:
+        trouble = Trouble(log.warning, "leases not extended")
         while True:
             await asyncio.sleep(_EXTEND_SECONDS)
             keys = [held.key for held in self._held.values()]
             try:
                 answer = await self._link.extend(keys, self._engines.reports())
             except TidemillError as error:
-                log.warning("leases not extended", leases=len(keys), error=str(error))
+                trouble.failed(leases=len(keys), error=str(error))
                 continue
+            trouble.over()
             self._heed(answer)
 
     def _heed(self, answer: pb.ExtendLeasesResponse) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from services.inference.engines import Engines
 from services.inference.models import Catalog, ModelUnusableError, engine_build
-from services.inference.settings import ModelSource
+from services.inference.settings import InferenceSettings, ModelSource
 from tidemill.store import ObjectStore, open_store
 from tidemill.tiny_model import CHAT_TEMPLATE, make_tiny
+from tidemill.v1 import model_service_pb2
 from tidemill.weights import WeightDigests, fingerprint
 
 
@@ -58,6 +60,35 @@ def test_a_model_without_weights_is_unusable(store: ObjectStore, tmp_path: Path)
     for look in (found.describe, found.fetch):
         with pytest.raises(ModelUnusableError, match="no weight files"):
             look("m")
+
+
+@pytest.mark.parametrize("config", ["[]", "{", "[" * 100_000])
+def test_a_configuration_that_is_no_object_is_unusable(store: ObjectStore, tmp_path: Path, config: str) -> None:
+    make_tiny(tmp_path / "tiny")
+    (tmp_path / "tiny/config.json").write_text(config)
+    with pytest.raises(ModelUnusableError, match=r"config\.json (cannot be read|holds no JSON object)"):
+        catalog(store, tmp_path, str(tmp_path / "tiny")).describe("m")
+
+
+def test_files_that_go_while_a_folder_is_read_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_tiny(tmp_path)
+    listed = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [*listed(self, pattern), self / "gone.safetensors"])
+    monkeypatch.setattr(Path, "is_file", lambda _self: True)
+    assert [name for name, _, _ in fingerprint(tmp_path)] == ["model.safetensors"]
+
+
+async def test_files_that_cannot_be_read_fail_their_model_alone(store: ObjectStore, tmp_path: Path) -> None:
+    for name in ("bad", "good"):
+        make_tiny(tmp_path / name)
+    (tmp_path / "bad/chat_template.jinja").write_bytes(b"\xff")
+    sources = [ModelSource(name, str(tmp_path / name)) for name in ("bad", "good")]
+    found = Catalog(sources, store, WeightDigests(tmp_path / "digests.json"), 8192)
+    engines = Engines(InferenceSettings(), found, tmp_path)
+    await engines.describe()
+    bad, good = engines.reports()
+    assert (bad.state, good.state) == (model_service_pb2.MODEL_STATE_FAILED, model_service_pb2.MODEL_STATE_COLD)
+    assert bad.message.startswith("UnicodeDecodeError: ")
 
 
 def test_an_unknown_name_is_unusable(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """No process outlives its owner."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -111,3 +112,14 @@ def test_folders_of_dead_owners_are_swept(tmp_path: Path, started: list[subproce
     orphans.sweep(tmp_path, "ray-*")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "ray-living", "ray-other"]
     owner.kill()
+
+
+def test_a_guard_with_work_left_does_not_hold_its_owner_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "_GUARD_SECONDS", 0.01)
+    guard = orphans.Guard(orphans.Owner("home", os.getpid(), 0), tmp_path / "none")
+    process = guard._process  # pyright: ignore[reportPrivateUsage]
+    process.send_signal(signal.SIGSTOP)
+    guard.close()
+    assert process.poll() is None
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(20) == 0

@@ -90,3 +90,18 @@ async def test_a_lost_store_is_away_until_it_can_be_written_to(store: LocalStore
     aside.rename(store.root)
     await asyncio.wait_for(leasing, 10)
     assert not link.away
+
+
+async def test_a_probe_that_fails_in_any_way_is_repeated(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults: list[Exception] = [OSError("no route to host"), TidemillError(Reason.STORE_FAILED, "away")]
+
+    def probe() -> None:
+        if faults:
+            raise faults.pop(0)
+
+    link = StoreLink(store)
+    monkeypatch.setattr(store, "probe", probe)
+    link.lost(TidemillError(Reason.STORE_FAILED, "away"))
+    async with asyncio.timeout(20):
+        await link.here()
+    assert not faults
