@@ -418,7 +418,7 @@ async def test_leaving_a_dataset_ends_its_actors_at_work(tmp_path: Path) -> None
     assert await until(lambda: not psutil.pid_exists(pid))
 
 
-async def until(condition: Any, seconds: float = 20.0) -> bool:
+async def until(condition: Any, seconds: float = 60.0) -> bool:
     """Whether the condition came true in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

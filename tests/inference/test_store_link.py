@@ -92,7 +92,7 @@ async def test_a_lost_store_is_away_until_it_can_be_written_to(store: LocalStore
     assert not link.away
 
 
-async def test_a_probe_that_fails_in_any_way_is_repeated(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_probe_that_fails_in_any_way_is_repeated(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     faults: list[Exception] = [OSError("no route to host"), TidemillError(Reason.STORE_FAILED, "away")]
 
     def probe() -> None:
