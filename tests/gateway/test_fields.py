@@ -200,7 +200,7 @@ def test_bad_jobs(fields: dict[str, Any], field: str) -> None:
     assert [item.field for item in caught.value.violations] == [field]
 
 
-@pytest.mark.parametrize("fields", BAD_DEADLINES, ids=repr)
+@pytest.mark.parametrize("fields", BAD_DEADLINES, ids=range(len(BAD_DEADLINES)))
 def test_a_deadline_out_of_range_has_a_reason_of_its_own(fields: dict[str, Any]) -> None:
     with pytest.raises(TidemillError, match="one minute to thirty days from now") as caught:
         check_create(job_service_pb2.CreateJobRequest(job=job_pb2.Job(model="m", **fields)))
