@@ -25,11 +25,12 @@ from services.gateway.limits import MAX_MESSAGE_BYTES
 from services.gateway.models import Models
 from services.gateway.page_tokens import PageTokens
 from services.gateway.provenance import Provenance
+from services.gateway.quotas import Quotas
 from services.gateway.rates import Rates
 from services.gateway.results import ReadResults
 from services.gateway.scheduler import Scheduler
 from services.gateway.seal import Sealer
-from services.gateway.service import AdminService, Callers, JobService, ModelService
+from services.gateway.service import AdminService, Callers, JobService, ModelService, QuotaService
 from services.gateway.settings import TLS_VARIABLES, GatewaySettings
 from services.gateway.submit import SubmitJob
 from services.gateway.verbs import Verbs
@@ -41,9 +42,19 @@ from tidemill.ops import Readiness
 from tidemill.segments import input_table
 from tidemill.serving import ServerSpec, serve
 from tidemill.store import open_store
-from tidemill.v1 import admin_service_pb2_grpc, job_service_pb2_grpc, model_service_pb2_grpc
+from tidemill.v1 import (
+    admin_service_pb2_grpc,
+    job_service_pb2_grpc,
+    model_service_pb2_grpc,
+    quota_service_pb2_grpc,
+)
 
-SERVICES = ("tidemill.v1.JobService", "tidemill.v1.ModelService", "tidemill.v1.AdminService")
+SERVICES = (
+    "tidemill.v1.JobService",
+    "tidemill.v1.ModelService",
+    "tidemill.v1.AdminService",
+    "tidemill.v1.QuotaService",
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,7 @@ class Gateway:
     jobs: JobService
     models: ModelService
     admin: AdminService
+    quotas: QuotaService
     guard: Guard
     drain: Drain
     background: Background
@@ -63,8 +75,8 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
     store = open_store(settings.store_uri(common))
     pepper = settings.key_pepper.get_secret_value()
     callers = Callers()
-    audit = AuditLog(settings.audit_file)
-    guard = Guard(Authenticator(settings.keys_path(common), pepper), Rates(settings.rates), audit)
+    rates = Rates(settings.rates)
+    guard = Guard(Authenticator(settings.keys_path(common), pepper), rates, AuditLog(settings.audit_file))
     scheduler = Scheduler(connection, settings.scheduler_patience_seconds)
     drain, background = Drain(), Background()
     catalogue, tokens = ModelCatalogue(scheduler), PageTokens(pepper)
@@ -98,8 +110,15 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
         again=AskAgain(copier, scheduler, store),
         provenance=Provenance(scheduler, store),
     )
-    models, admin = Models(scheduler, tokens), Admin(scheduler, store)
-    return Gateway(service, ModelService(callers, models), AdminService(callers, admin), guard, drain, background)
+    return Gateway(
+        service,
+        ModelService(callers, Models(scheduler, tokens)),
+        AdminService(callers, Admin(scheduler, store)),
+        QuotaService(callers, Quotas(scheduler, rates)),
+        guard,
+        drain,
+        background,
+    )
 
 
 async def run(settings: GatewaySettings, common: CommonSettings) -> None:
@@ -115,6 +134,7 @@ async def run(settings: GatewaySettings, common: CommonSettings) -> None:
             job_service_pb2_grpc.add_JobServiceServicer_to_server(gateway.jobs, server)
             model_service_pb2_grpc.add_ModelServiceServicer_to_server(gateway.models, server)
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server(gateway.admin, server)
+            quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(gateway.quotas, server)
 
         try:
             await serve(

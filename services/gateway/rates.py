@@ -83,6 +83,11 @@ class Rates:
         """Wait until another message may follow one of `size`; RATE_EXCEEDED where that would be long."""
         await self._pay(tenant, "download_bytes_per_second", size)
 
+    def uses(self, tenant: str) -> list[tuple[str, int, int]]:
+        """(what, limit, used now) of each limit."""
+        open_now = {"streams": self._streams[tenant]}
+        return [(limit, getattr(self._limits, limit), open_now.get(limit, 0)) for limit in _WORDS]
+
     @contextlib.contextmanager
     def stream(self, tenant: str) -> Generator[None]:
         """Hold one of the tenant's streams open; RATE_EXCEEDED when there is none left."""

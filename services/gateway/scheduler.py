@@ -131,6 +131,10 @@ class Scheduler:
         )
         return await self._call(self._stub.ListCompletions, request)
 
+    async def get_quota(self, tenant: str) -> scheduler_service_pb2.GetQuotaResponse:
+        """A tenant's limits and what it uses."""
+        return await self._call(self._stub.GetQuota, scheduler_service_pb2.GetQuotaRequest(tenant=tenant))
+
     async def list_models(self) -> scheduler_service_pb2.ListModelsResponse:
         """What the live workers offer."""
         return await self._call(self._stub.ListModels, scheduler_service_pb2.ListModelsRequest())

@@ -17,6 +17,7 @@ from services.gateway.create import CreateJob
 from services.gateway.jobs import Jobs
 from services.gateway.models import Models
 from services.gateway.provenance import Provenance
+from services.gateway.quotas import Quotas
 from services.gateway.results import ReadResults
 from services.gateway.seal import Sealer
 from services.gateway.submit import SubmitJob
@@ -33,6 +34,8 @@ from tidemill.v1 import (
     model_service_pb2,
     model_service_pb2_grpc,
     provenance_pb2,
+    quota_service_pb2,
+    quota_service_pb2_grpc,
 )
 
 
@@ -219,3 +222,14 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def ForceFailJob(self, request: admin_service_pb2.ForceFailJobRequest, context: Any) -> job_pb2.Job:
         self._callers.caller(context, request)
         return await self._admin.force_fail(request)
+
+
+class QuotaService(quota_service_pb2_grpc.QuotaServiceServicer):
+    """`tidemill.v1.QuotaService`."""
+
+    def __init__(self, callers: Callers, quotas: Quotas) -> None:
+        self._callers = callers
+        self._quotas = quotas
+
+    async def GetQuota(self, request: quota_service_pb2.GetQuotaRequest, context: Any) -> quota_service_pb2.Quota:
+        return await self._quotas.get(self._callers.caller(context, request), request)

@@ -3,6 +3,7 @@
 from services.scheduler.job_calls import JobCalls
 from services.scheduler.model_calls import ModelCalls
 from services.scheduler.outlook_calls import OutlookCalls
+from services.scheduler.quota_calls import QuotaCalls
 from services.scheduler.read_calls import ReadCalls
 from services.scheduler.shell import Shell
 from services.scheduler.steering_calls import SteeringCalls
@@ -16,6 +17,7 @@ class SchedulerService(
     JobCalls,
     ModelCalls,
     OutlookCalls,
+    QuotaCalls,
     ReadCalls,
     SteeringCalls,
     WorkCalls,

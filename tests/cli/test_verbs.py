@@ -73,6 +73,19 @@ def test_estimate(run: Run, service: Service, waiting: str) -> None:
     assert "2 rows of about" in json.loads(run("estimate", waiting, "--json").stdout)["basis"]
 
 
+def test_quotas(run: Run, operator: Run, waiting: str) -> None:
+    shown = run("quotas")
+    assert shown.exit_code == 0, shown.stderr
+    assert shown.stdout.startswith("QUOTA")
+    assert "tokens_per_day" in shown.stdout
+    held = json.loads(run("quotas", "--json").stdout)
+    assert held["name"] == "tenants/dev/quota"
+    assert held["uses"]["jobs"]["used"] >= 1
+    assert held["uses"]["calls_per_second"] == {"limit": 2000, "used": 0}
+    assert json.loads(operator("quotas", "--tenant", "dev", "--json").stdout)["name"] == "tenants/dev/quota"
+    assert run("quotas", "--tenant", "other").exit_code != 0
+
+
 def test_the_operator_s_tools(run: Run, operator: Run, waiting: str) -> None:
     denied = run("admin", "fail", waiting, "--message", "no")
     assert denied.exit_code == 3

@@ -26,7 +26,12 @@ from tidemill.store import open_store
 from tidemill.v1 import job_pb2
 
 FRAME = 10
-SERVICES = {"tidemill.v1.JobService", "tidemill.v1.ModelService", "tidemill.v1.AdminService"}
+SERVICES = {
+    "tidemill.v1.JobService",
+    "tidemill.v1.ModelService",
+    "tidemill.v1.AdminService",
+    "tidemill.v1.QuotaService",
+}
 
 
 @pytest.fixture

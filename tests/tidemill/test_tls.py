@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @asynccontextmanager
-async def serving(files: TlsFiles) -> AsyncIterator[str]:
+async def serving(files: TlsFiles) -> AsyncGenerator[str]:
     """A health service behind certificates; its address."""
     server = grpc.aio.server()
     checker: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - the stubs lack it
@@ -160,9 +160,14 @@ def test_files_that_cannot_be_used_are_named(authority: Authority, fault: str) -
 
 def test_half_of_the_settings_is_refused(tmp_path: Path) -> None:
     assert CommonSettings(home=tmp_path).mtls is None
-    for given in ({"mtls_key": tmp_path}, {"mtls_key": tmp_path, "mtls_certificate": tmp_path}, {"mtls_ca": tmp_path}):
+    halves = (
+        CommonSettings(home=tmp_path, mtls_key=tmp_path),
+        CommonSettings(home=tmp_path, mtls_key=tmp_path, mtls_certificate=tmp_path),
+        CommonSettings(home=tmp_path, mtls_ca=tmp_path),
+    )
+    for half in halves:
         with pytest.raises(TidemillError, match="TIDEMILL_MTLS_CERTIFICATE, TIDEMILL_MTLS_KEY, TIDEMILL_MTLS_CA"):
-            _ = CommonSettings(home=tmp_path, **given).mtls
+            _ = half.mtls
 
 
 @pytest.mark.parametrize("service", ["gateway", "scheduler"])

@@ -57,6 +57,7 @@ def _register() -> None:
         metrics,
         models,
         outlook,
+        quotas,
         replay,
         results,
         submit,
@@ -84,6 +85,7 @@ def _register() -> None:
     app.command("explain")(outlook.explain)
     app.command("replay")(replay.replay)
     app.command("verify")(verify.verify)
+    app.command("quotas")(quotas.quotas)
     app.command("doctor")(doctor.doctor)
     app.command("metrics")(metrics.metrics)
     app.command("version")(version.version)

@@ -17,7 +17,7 @@ from tidemill.client.terms import JobOptions, new_job
 from tidemill.client.tracing import traceparent
 from tidemill.client.transport import PATIENCE_SECONDS
 from tidemill.errors import Reason, TidemillError
-from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2, row_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2, quota_service_pb2, row_pb2
 
 
 class AsyncClient:
@@ -129,6 +129,10 @@ class AsyncClient:
                 yield job
             if not (token := page.next_page_token):
                 return
+
+    async def quota(self, tenant: str = "") -> quota_service_pb2.Quota:
+        """What the caller's tenant may hold and what it holds; with an admin key, that of another `tenant` too."""
+        return await self._transport.call(calls.get_quota(tenant))
 
     async def models(self) -> list[model_service_pb2.Model]:
         """The models that live workers offer."""

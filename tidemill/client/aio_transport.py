@@ -16,6 +16,7 @@ from tidemill.errors import Reason, TidemillError
 from tidemill.v1.admin_service_pb2_grpc import AdminServiceStub
 from tidemill.v1.job_service_pb2_grpc import JobServiceStub
 from tidemill.v1.model_service_pb2_grpc import ModelServiceStub
+from tidemill.v1.quota_service_pb2_grpc import QuotaServiceStub
 
 T = TypeVar("T")
 
@@ -51,6 +52,11 @@ class AioTransport(Link):
     def admin(self) -> Any:
         """Stub of the AdminService."""
         return AdminServiceStub(self.channel)
+
+    @cached_property
+    def quotas(self) -> Any:
+        """Stub of the QuotaService."""
+        return QuotaServiceStub(self.channel)
 
     def typed(self, exc: grpc.RpcError) -> TidemillError:
         """As for threads; besides, a write that failed as its stream ended is a broken stream."""

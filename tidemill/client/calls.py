@@ -10,7 +10,14 @@ from google.protobuf.message import Message
 
 from tidemill.client.terms import Deadline, JobOptions, Terms, new_job, set_deadline, set_terms, window_of
 from tidemill.errors import Reason, TidemillError
-from tidemill.v1 import admin_service_pb2, job_pb2, job_service_pb2, model_service_pb2, provenance_pb2
+from tidemill.v1 import (
+    admin_service_pb2,
+    job_pb2,
+    job_service_pb2,
+    model_service_pb2,
+    provenance_pb2,
+    quota_service_pb2,
+)
 
 T = TypeVar("T")
 pb = job_service_pb2
@@ -21,7 +28,8 @@ _RETRY_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """An idempotent call that answers with a T: a method of the `jobs`, `models` or `admin` stub, and its request."""
+    """An idempotent call that answers with a T: a method of the `jobs`, `models`, `admin` or `quotas` stub, and
+    its request."""
 
     service: str
     method: str
@@ -144,3 +152,8 @@ def _state(name: str) -> job_pb2.JobState.ValueType:
         message = f"{name!r} is not a job state; states are {', '.join(known).lower()}"
         raise TidemillError(Reason.INVALID_ARGUMENT, message)
     return job_pb2.JobState.Value(f"JOB_STATE_{name.upper()}")
+
+
+def get_quota(tenant: str) -> Call[quota_service_pb2.Quota]:
+    name = f"tenants/{tenant}/quota" if tenant else ""
+    return Call("quotas", "GetQuota", quota_service_pb2.GetQuotaRequest(name=name))

@@ -16,7 +16,7 @@ from tidemill.client.terms import JobOptions, new_job
 from tidemill.client.tracing import traceparent
 from tidemill.client.transport import PATIENCE_SECONDS, Transport
 from tidemill.errors import Reason, TidemillError
-from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2, row_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, model_service_pb2, quota_service_pb2, row_pb2
 
 
 class Client:
@@ -159,6 +159,10 @@ class Client:
             yield from page.jobs
             if not (token := page.next_page_token):
                 return
+
+    def quota(self, tenant: str = "") -> quota_service_pb2.Quota:
+        """What the caller's tenant may hold and what it holds; with an admin key, that of another `tenant` too."""
+        return self._transport.call(calls.get_quota(tenant))
 
     def models(self) -> list[model_service_pb2.Model]:
         """The models that live workers offer."""

@@ -17,6 +17,7 @@ from tidemill.status import from_rpc_error
 from tidemill.v1.admin_service_pb2_grpc import AdminServiceStub
 from tidemill.v1.job_service_pb2_grpc import JobServiceStub
 from tidemill.v1.model_service_pb2_grpc import ModelServiceStub
+from tidemill.v1.quota_service_pb2_grpc import QuotaServiceStub
 
 T = TypeVar("T")
 
@@ -97,6 +98,7 @@ class Transport(Link):
         self.jobs = JobServiceStub(self.channel)
         self.models = ModelServiceStub(self.channel)
         self.admin = AdminServiceStub(self.channel)
+        self.quotas = QuotaServiceStub(self.channel)
 
     def call(self, call: Call[T], *, trace: str = "") -> T:
         """Make `call`; repeated while the service is away, at most for the patience. Raises TidemillError."""

@@ -75,6 +75,23 @@ def check_seal(state: State, job: Job, quota: Quota, now_ns: int) -> None:
         raise _exceeded(job.tenant, "tokens_per_day", (quota.tokens_per_day, spent, spent + own), remedy, midnight)
 
 
+def uses(state: State, tenant: str, quota: Quota, chunk_cap: int, now_ns: int) -> list[tuple[str, int, int]]:
+    """(what, limit, used) of each limit; the chunks of a tenant are capped by `chunk_cap`."""
+    held = state.holdings.of(tenant)
+    return [
+        ("jobs", quota.jobs, held.jobs),
+        ("rows", quota.rows, held.rows),
+        ("tokens", quota.tokens, held.tokens),
+        ("tokens_per_day", quota.tokens_per_day, state.spending.today(tenant, now_ns)),
+        ("chunks", chunk_cap, state.in_flight.by_tenant[tenant]),
+    ]
+
+
+def day_end_ns(now_ns: int) -> int:
+    """Midnight UTC after `now_ns`."""
+    return now_ns - now_ns % DAY_NS + DAY_NS
+
+
 def job_tokens(state: State, job: Job) -> int:
     """Estimated tokens of the job's rows without a result."""
     return job.missing * tokens_per_row(state, job)

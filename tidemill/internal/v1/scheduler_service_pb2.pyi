@@ -14,6 +14,7 @@ from tidemill.internal.v1 import ledger_pb2 as _ledger_pb2
 from tidemill.internal.v1 import records_pb2 as _records_pb2
 from tidemill.v1 import job_pb2 as _job_pb2
 from tidemill.v1 import job_service_pb2 as _job_service_pb2
+from tidemill.v1 import quota_service_pb2 as _quota_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1611,3 +1612,55 @@ class FinishJobRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FinishJobRequest: _TypeAlias = FinishJobRequest  # noqa: Y015
+
+@_typing.final
+class GetQuotaRequest(_message.Message):
+    """Request of `GetQuota`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Whose."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotaRequest: _TypeAlias = GetQuotaRequest  # noqa: Y015
+
+@_typing.final
+class GetQuotaResponse(_message.Message):
+    """A tenant's limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USES_FIELD_NUMBER: _builtins.int
+    DAY_END_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[_quota_service_pb2.QuotaUse]:
+        """Those that the scheduler keeps."""
+
+    @_builtins.property
+    def day_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the day of `tokens_per_day` ends."""
+
+    def __init__(
+        self,
+        *,
+        uses: _abc.Iterable[_quota_service_pb2.QuotaUse] | None = ...,
+        day_end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["day_end_time", b"day_end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day_end_time", b"day_end_time", "uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotaResponse: _TypeAlias = GetQuotaResponse  # noqa: Y015

@@ -171,6 +171,11 @@ class SchedulerServiceStub:
                 request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ChangeModelRequest.SerializeToString,
                 response_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ModelStatus.FromString,
                 _registered_method=True)
+        self.GetQuota = channel.unary_unary(
+                '/tidemill.internal.v1.SchedulerService/GetQuota',
+                request_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.GetQuotaRequest.SerializeToString,
+                response_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.GetQuotaResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServiceServicer:
@@ -366,6 +371,13 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetQuota(self, request, context):
+        """Returns a tenant's limits and what it uses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -503,6 +515,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ChangeModel,
                     request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ChangeModelRequest.FromString,
                     response_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ModelStatus.SerializeToString,
+            ),
+            'GetQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuota,
+                    request_deserializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.GetQuotaRequest.FromString,
+                    response_serializer=tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.GetQuotaResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1235,6 +1252,33 @@ class SchedulerService:
             '/tidemill.internal.v1.SchedulerService/ChangeModel',
             tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ChangeModelRequest.SerializeToString,
             tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.ModelStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.internal.v1.SchedulerService/GetQuota',
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.GetQuotaRequest.SerializeToString,
+            tidemill_dot_internal_dot_v1_dot_scheduler__service__pb2.GetQuotaResponse.FromString,
             options,
             channel_credentials,
             insecure,

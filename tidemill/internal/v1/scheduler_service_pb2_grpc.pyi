@@ -88,6 +88,8 @@ class SchedulerServiceStub:
     """Ends a job as FAILED."""
     ChangeModel: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ChangeModelRequest, _scheduler_service_pb2.ModelStatus]
     """Drains, undrains, pins or unpins a model."""
+    GetQuota: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetQuotaRequest, _scheduler_service_pb2.GetQuotaResponse]
+    """Returns a tenant's limits and what it uses."""
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
@@ -148,6 +150,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """Ends a job as FAILED."""
     ChangeModel: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ChangeModelRequest, _scheduler_service_pb2.ModelStatus]  # type: ignore[assignment]
     """Drains, undrains, pins or unpins a model."""
+    GetQuota: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetQuotaRequest, _scheduler_service_pb2.GetQuotaResponse]  # type: ignore[assignment]
+    """Returns a tenant's limits and what it uses."""
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The scheduler as gateways and workers see it. Rows never pass through it."""
@@ -367,5 +371,13 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_service_pb2.ModelStatus, _abc.Awaitable[_scheduler_service_pb2.ModelStatus]]:
         """Drains, undrains, pins or unpins a model."""
+
+    @_abc_1.abstractmethod
+    def GetQuota(
+        self,
+        request: _scheduler_service_pb2.GetQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.GetQuotaResponse, _abc.Awaitable[_scheduler_service_pb2.GetQuotaResponse]]:
+        """Returns a tenant's limits and what it uses."""
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
