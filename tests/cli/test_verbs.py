@@ -158,7 +158,7 @@ def test_keys_say_whether_they_are_admin_keys(run: Run, tmp_path: Path, monkeypa
     assert json.loads(run("keys", "create", "--admin", "--file", file, "--json").stdout)["admin"] is True
     run("keys", "create", "--tenant", "b", "--file", file)
     assert [item["admin"] for item in json.loads(run("keys", "list", "--file", file, "--json").stdout)] == [True, False]
-    assert "yes" in run("keys", "list", "--file", file).stdout
+    assert "submit,read,feed,admin" in run("keys", "list", "--file", file).stdout
 
 
 def test_explain(run: Run, waiting: str) -> None:
