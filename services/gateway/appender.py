@@ -123,6 +123,11 @@ class Appender:
         self._check_alive()
         return self.durable_end
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to be made durable."""
+        return self.durable_end == self.received_end or self._failure is not None
+
     def fail(self, error: BaseException) -> None:
         """End this writer: calls raise `error` from now on, and rows that are not durable are given up."""
         if self._failure is None:

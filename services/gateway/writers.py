@@ -1,6 +1,8 @@
 """Opens appenders. One gateway has at most one for a job; a new one ends the old one at once."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from services.gateway.append_limits import MemoryBudget, StreamLimit
 from services.gateway.appender import Appender, SegmentLimits, WriterState
@@ -14,6 +16,9 @@ from tidemill.merkle import Frontier
 from tidemill.names import JobName
 from tidemill.store import ObjectStore
 from tidemill.v1 import job_pb2
+
+# How long a stream's successor waits for the rows that were accepted before the stream broke.
+_FINISH_SECONDS = 5.0
 
 
 class Writers:
@@ -37,6 +42,7 @@ class Writers:
         self._budget = budget
         self._streams = streams
         self._open: dict[JobName, Appender] = {}
+        self._finishing: dict[JobName, asyncio.Task[None]] = {}
 
     async def open(
         self, job: JobName, on_durable: Callable[[int], None], on_failure: Callable[[BaseException], None]
@@ -45,6 +51,8 @@ class Writers:
         has too many open."""
         self._streams.enter(job.tenant)
         try:
+            if job in self._finishing:
+                await asyncio.wait([self._finishing[job]])
             return await self._begin(job, on_durable, on_failure)
         except BaseException:
             self._streams.leave(job.tenant)
@@ -92,10 +100,29 @@ class Writers:
         return FrameChecker(self._lengths, await self._catalogue.latest(spec.model), spec.sampling, dedicated=dedicated)
 
     def close(self, appender: Appender) -> None:
-        """Forget an appender and stop it; once for each that was opened."""
+        """Forget an appender and stop it; once for each that was opened.
+
+        Rows that it accepted before its client was cut off are stored in the background, and not sent again.
+        """
         self._streams.leave(appender.job.tenant)
-        if self._open.get(appender.job) is appender:
-            del self._open[appender.job]
+        if self._open.get(appender.job) is not appender:
+            appender.close()
+            return
+        del self._open[appender.job]
+        if appender.settled:
+            appender.close()
+        else:
+            task = self._finishing[appender.job] = asyncio.create_task(_finish(appender))
+            task.add_done_callback(lambda _: self._finishing.pop(appender.job))
+
+
+async def _finish(appender: Appender) -> None:
+    # A failure is the failed call's, and what is not stored is sent again.
+    try:
+        with suppress(TidemillError, TimeoutError):
+            async with asyncio.timeout(_FINISH_SECONDS):
+                await appender.flush()
+    finally:
         appender.close()
 
 

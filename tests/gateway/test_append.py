@@ -359,6 +359,21 @@ async def test_a_cancelled_call_leaves_what_was_acknowledged(client: GatewayClie
     await again.acked(2)
 
 
+async def test_what_was_accepted_before_a_connection_broke_need_not_be_sent_again(
+    client: GatewayClient, worker: FakeWorker
+) -> None:
+    job = await client.create(worker.model)
+    stream = await client.append(job.name)
+    await stream.send(0, prompts(0, 10))
+    # Once this is refused, the frame before it was accepted.
+    await stream.send(99, prompts(99, 1))
+    assert (await stream.error()).expected_offset == 10
+    stream.call.cancel()
+    again = AppendStream(client.jobs.AppendRows(metadata=client.metadata, timeout=20))
+    await again.send(0, [], job=job.name)
+    assert (await again.read()).ack.next_offset == 10
+
+
 async def test_a_missing_tokenizer_costs_only_the_early_refusal(client: GatewayClient, worker: FakeWorker) -> None:
     await worker.offer(worker.report(tokenizer_key="models/none/tokenizer.json"))
     job = await client.create(worker.model)
