@@ -136,6 +136,10 @@ def test_submit_without_waiting_then_the_other_commands(run: Run, service: Servi
     assert json.loads(as_chat.stdout.splitlines()[0])["response"]["body"]["object"] == "chat.completion"
     assert name.rpartition("/")[2] in run("jobs").stdout
     assert json.loads(run("jobs", "--json", "--limit", "1").stdout)[0]["name"] == name
+    label = "tidemill-endpoint=completions"
+    named = json.loads(run("jobs", "--json", "--model", service.model, "--label", label).stdout)
+    assert named[0]["name"] == name
+    assert json.loads(run("jobs", "--json", "--label", "tidemill-endpoint=none").stdout) == []
     assert "row_counts.succeeded" in run("show", name.rpartition("/")[2]).stdout
     assert run("cancel", name).exit_code == 3
 

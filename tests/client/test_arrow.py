@@ -10,6 +10,7 @@ import pytest
 from tests.client.service import Service
 from tidemill.client import Client, TidemillError
 from tidemill.client.arrow import BATCH_BYTES, result_batch, result_reader, result_schema
+from tidemill.errors import InvalidRequestError, Reason, ServiceUnavailableError
 from tidemill.v1 import row_pb2
 
 DONE, FAILED = row_pb2.ROW_STATUS_SUCCEEDED, row_pb2.ROW_STATUS_FAILED
@@ -40,7 +41,7 @@ def test_every_field_has_its_column() -> None:
 
 
 def test_values_stay_and_what_is_not_there_is_null() -> None:
-    rows = result_batch(RESULTS).to_pylist()
+    rows = result_batch(RESULTS, result_schema()).to_pylist()
     assert [row["status"] for row in rows] == ["SUCCEEDED", "SUCCEEDED", "FAILED", *["SUCCEEDED"] * 3]
     assert [row["text"] for row in rows] == ["", None, None, None, None, "a"]
     assert [row["embedding"] for row in rows] == [None, [0.5, 1.5], None, None, None, None]
@@ -80,8 +81,6 @@ def test_an_error_behind_the_reader_is_raised_as_it_is() -> None:
         yield RESULTS[0]
         raise TidemillError(reason, "gone")
 
-    from tidemill.errors import Reason, ServiceUnavailableError
-
     reason = Reason.UNAVAILABLE
     with pytest.raises(ServiceUnavailableError, match="gone"):
         result_reader(results()).read_all()
@@ -94,6 +93,15 @@ def test_a_job_s_answers_as_tables(service: Service, client: Client) -> None:
     assert table.column("row_index").to_pylist() == list(range(2100))
     assert table.column("text")[2099].as_py() == "answer to row-2100"
     assert [batch.num_rows for batch in job.arrow_batches("completion")] == [1024, 1024, 52]
+    texts = job.to_arrow(["text"])
+    assert texts.column_names == ["row_index", "custom_id", "status", "text"]
+    assert texts == table.select(texts.column_names)
+    [first, *_] = job.results(fields=["text", "prompt_tokens"])
+    assert (first.text, first.custom_id, first.engine_build) == ("answer to row-1", "row-1", "")
+    assert [item.text for item in job.results(fields=[])] == [""] * 2100
+    for wrong in ("text", ["txt"]):
+        with pytest.raises(InvalidRequestError):
+            list(job.results(fields=wrong))
     frame = job.to_pandas()
     assert isinstance(frame, pd.DataFrame)
     assert frame["custom_id"].iloc[-1] == "row-2100"

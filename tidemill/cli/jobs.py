@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidemill.cli.arguments import parse_pairs
+from tidemill.cli.completion import complete_model
 from tidemill.cli.console import emit, emit_json, emit_table
 from tidemill.cli.exit_codes import ExitCode
 from tidemill.cli.options import JobArgument, Json
@@ -20,14 +22,20 @@ def list_jobs(
     state: Annotated[
         list[str] | None, typer.Option(help="Only jobs in this state, such as running. Repeatable.")
     ] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Only jobs for it.", autocompletion=complete_model)] = "",
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this label. Repeatable.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first."""
     from tidemill.client import Client
 
+    labels = parse_pairs(label or [], "--label")
     with Client() as client:
-        jobs = list(islice(client.jobs(state or (), page_size=min(limit, 1000)), limit))
+        found = client.jobs(state or (), page_size=min(limit, 1000), model=model, labels=labels)
+        jobs = list(islice(found, limit))
     if as_json:
         emit_json([job_fields(job) for job in jobs])
     else:

@@ -1,6 +1,6 @@
 """The client of the gateway for programs with an event loop; `Client` with `await`."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -120,11 +120,18 @@ class AsyncClient:
             raise TidemillError(Reason.INVALID_NAME, message)
         return AsyncJobHandle(self._transport, name, trace=traceparent())
 
-    async def jobs(self, states: Iterable[str] = (), page_size: int = 100) -> AsyncGenerator[job_pb2.Job]:
-        """The tenant's jobs in `states` (none means all), newest first, fetched page by page."""
+    async def jobs(
+        self,
+        states: Iterable[str] = (),
+        page_size: int = 100,
+        *,
+        model: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[job_pb2.Job]:
+        """The tenant's jobs, newest first, fetched page by page; as `Client.jobs`."""
         states, token = tuple(states), ""
         while True:
-            page = await self._transport.call(calls.list_jobs(states, page_size, token))
+            page = await self._transport.call(calls.list_jobs(states, model, labels, page_size, token))
             for job in page.jobs:
                 yield job
             if not (token := page.next_page_token):

@@ -1,16 +1,16 @@
 """A handle on one job for programs with an event loop; `JobHandle` with `await`."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack
 
 from tidemill.client import calls
 from tidemill.client.aio_transport import AioTransport
-from tidemill.client.arrow import BatchBuilder, result_schema
+from tidemill.client.arrow import BatchBuilder
 from tidemill.client.cursors import Order, ResultsCursor, WatchCursor
 from tidemill.client.optional import require
 from tidemill.client.terms import Deadline, Terms
-from tidemill.client.vectors import vectors
+from tidemill.client.vectors import EMBEDDING_FIELDS, vectors
 from tidemill.errors import TidemillError
 from tidemill.v1 import job_pb2, job_service_pb2, provenance_pb2, row_pb2
 
@@ -39,32 +39,35 @@ class AsyncJobHandle:
         return self._transport.stream(WatchCursor(self.name, after_revision, timeout), trace=self.trace)
 
     def results(
-        self, order: Order = "input", start: int = 0, *, follow: bool = True
+        self, order: Order = "input", start: int = 0, *, follow: bool = True, fields: Collection[str] | None = None
     ) -> AsyncGenerator[row_pb2.RowResult]:
         """The answers, from offset `start` on; as `JobHandle.results`."""
-        return self._transport.stream(ResultsCursor(self.name, order, start, follow=follow), trace=self.trace)
+        cursor = ResultsCursor(self.name, order, start, follow=follow, fields=fields)
+        return self._transport.stream(cursor, trace=self.trace)
 
-    async def arrow_batches(self, order: Order = "input", *, follow: bool = True) -> AsyncGenerator[Any]:
+    async def arrow_batches(
+        self, order: Order = "input", *, follow: bool = True, fields: Collection[str] | None = None
+    ) -> AsyncGenerator[Any]:
         """The answers as `pyarrow.RecordBatch`es of at most 1024 rows and about 8 MiB, fetched as they are taken."""
-        builder = BatchBuilder()
-        async for result in self.results(order, follow=follow):
+        builder = BatchBuilder(fields)
+        async for result in self.results(order, follow=follow, fields=fields):
             if batch := builder.add(result):
                 yield batch
         yield builder.finish()
 
-    async def to_arrow(self) -> Any:
+    async def to_arrow(self, fields: Collection[str] | None = None) -> Any:
         """All answers in input order as a `pyarrow.Table`; waits for the job. Needs pyarrow."""
         pa = require("pyarrow", "results as Arrow")
-        return pa.Table.from_batches([batch async for batch in self.arrow_batches()], result_schema())
+        return pa.Table.from_batches([batch async for batch in self.arrow_batches(fields=fields)])
 
-    async def to_pandas(self) -> Any:
+    async def to_pandas(self, fields: Collection[str] | None = None) -> Any:
         """All answers in input order as a `pandas.DataFrame`; waits for the job. Needs pandas and pyarrow."""
         require("pandas", "results as a DataFrame")
-        return (await self.to_arrow()).to_pandas()
+        return (await self.to_arrow(fields)).to_pandas()
 
     async def to_numpy(self) -> Any:
         """All embeddings in input order as a float32 array `(rows, dimensions)`; waits for the job. Needs NumPy."""
-        return vectors([result async for result in self.results()])
+        return vectors([result async for result in self.results(fields=EMBEDDING_FIELDS)])
 
     async def cancel(self) -> job_pb2.Job:
         """Stop the job and keep its finished rows. A finished job is JOB_TERMINAL."""

@@ -1,7 +1,7 @@
 """Results as Arrow record batches. pyarrow is imported by the first call."""
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -49,10 +49,19 @@ def result_schema() -> Any:
     )
 
 
-class BatchBuilder:
-    """Gathers results into record batches of at most 1024 rows and about 8 MiB."""
+def chosen_schema(fields: Collection[str] | None) -> Any:
+    """The columns of `result_schema` that are in `fields`, and those that always are; all for None."""
+    pa, schema = require("pyarrow", _USE), result_schema()
+    if fields is None:
+        return schema
+    return pa.schema([field for field in schema if field.name in fields or not field.nullable])
 
-    def __init__(self) -> None:
+
+class BatchBuilder:
+    """Gathers results into record batches of at most 1024 rows and about 8 MiB, with the columns in `fields`."""
+
+    def __init__(self, fields: Collection[str] | None = None) -> None:
+        self.schema = chosen_schema(fields)
         self._results: list[row_pb2.RowResult] = []
         self._bytes = 0
 
@@ -65,28 +74,28 @@ class BatchBuilder:
 
     def finish(self) -> Any:
         """The batch of what is left; it may be empty."""
-        batch = result_batch(self._results)
+        batch = result_batch(self._results, self.schema)
         self._results, self._bytes = [], 0
         return batch
 
 
-def result_reader(results: Iterable[row_pb2.RowResult]) -> Any:
+def result_reader(results: Iterable[row_pb2.RowResult], fields: Collection[str] | None = None) -> Any:
     """A `pyarrow.RecordBatchReader` that pulls `results` as it is read."""
     pa = require("pyarrow", _USE)
+    builder = BatchBuilder(fields)
 
     def batches() -> Iterator[Any]:
-        builder = BatchBuilder()
         for result in results:
             if batch := builder.add(result):
                 yield batch
         yield builder.finish()
 
-    return pa.RecordBatchReader.from_batches(result_schema(), batches())
+    return pa.RecordBatchReader.from_batches(builder.schema, batches())
 
 
-def result_batch(results: Sequence[row_pb2.RowResult]) -> Any:
-    """`results` as one record batch."""
-    pa, schema = require("pyarrow", _USE), result_schema()
+def result_batch(results: Sequence[row_pb2.RowResult], schema: Any) -> Any:
+    """`results` as one record batch of `schema`."""
+    pa = require("pyarrow", _USE)
     columns = [
         _vectors(pa, results) if field.name == "embedding" else pa.array(map(_getter(field.name), results), field.type)
         for field in schema

@@ -1,7 +1,7 @@
 """The unary calls of the client as values, made the same way by `Transport` and `AioTransport`."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, Unpack
 
@@ -112,8 +112,10 @@ def replay_rows(name: str, rows: Iterable[int], deadline: Any, request_id: str) 
     return Call("jobs", "ReplayRows", request, _RETRY_SECONDS)
 
 
-def list_jobs(states: Iterable[str], page_size: int, page_token: str = "") -> Call[pb.ListJobsResponse]:
-    request = pb.ListJobsRequest(page_size=page_size, page_token=page_token)
+def list_jobs(
+    states: Iterable[str], model: str, labels: Mapping[str, str] | None, page_size: int, page_token: str
+) -> Call[pb.ListJobsResponse]:
+    request = pb.ListJobsRequest(model=model, labels=labels, page_size=page_size, page_token=page_token)
     request.states.extend(_state(name) for name in states)
     return Call("jobs", "ListJobs", request)
 

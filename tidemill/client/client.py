@@ -1,6 +1,6 @@
 """The synchronous client of the gateway."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -151,11 +151,21 @@ class Client:
             return f"{job.name.rpartition('/')[0]}/{job_id}"
         raise TidemillError(Reason.JOB_NOT_FOUND, f"no job {job_id!r}: you have no jobs yet", metadata={"job": job_id})
 
-    def jobs(self, states: Iterable[str] = (), page_size: int = 100) -> Iterator[job_pb2.Job]:
-        """The tenant's jobs in `states` (such as `"running"`; none means all), newest first, fetched page by page."""
+    def jobs(
+        self,
+        states: Iterable[str] = (),
+        page_size: int = 100,
+        *,
+        model: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> Iterator[job_pb2.Job]:
+        """The tenant's jobs, newest first, fetched page by page.
+
+        Only those in `states` (such as `"running"`), for `model`, and with all of `labels`, as far as these are given.
+        """
         states, token = tuple(states), ""
         while True:
-            page = self._transport.call(calls.list_jobs(states, page_size, token))
+            page = self._transport.call(calls.list_jobs(states, model, labels, page_size, token))
             yield from page.jobs
             if not (token := page.next_page_token):
                 return

@@ -1,8 +1,10 @@
 """Server streams as values that know where they are, so that both transports can open them again there."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, Protocol, TypeVar
+
+from google.protobuf import field_mask_pb2
 
 from tidemill.errors import Reason, TidemillError
 from tidemill.v1 import job_pb2, job_service_pb2, row_pb2
@@ -19,6 +21,8 @@ _TERMINAL = frozenset(
         job_pb2.JOB_STATE_EXPIRED,
     }
 )
+# So that no fields at all is not taken for all of them.
+_ALWAYS = ("row_index", "custom_id", "status")
 _ORDERS = {"input": pb.RESULT_ORDER_INPUT, "completion": pb.RESULT_ORDER_COMPLETION}
 
 
@@ -90,15 +94,24 @@ class ResultsCursor:
 
     method = "ReadResults"
 
-    def __init__(self, name: str, order: Order, start: int, *, follow: bool) -> None:
+    def __init__(
+        self, name: str, order: Order, start: int, *, follow: bool, fields: Collection[str] | None = None
+    ) -> None:
         if order not in _ORDERS:
             raise TidemillError(Reason.INVALID_ARGUMENT, f"order must be 'input' or 'completion', not {order!r}")
         self.endless, self.done = follow, False
+        if isinstance(fields, str):
+            raise TidemillError(Reason.INVALID_ARGUMENT, f"fields is a list of names, such as [{fields!r}]")
         self._name, self._order, self._offset = name, order, start
+        self._fields = None if fields is None else field_mask_pb2.FieldMask(paths=[*_ALWAYS, *fields])
 
     def request(self) -> pb.ReadResultsRequest:
         return pb.ReadResultsRequest(
-            name=self._name, start_offset=self._offset, order=_ORDERS[self._order], follow=self.endless
+            name=self._name,
+            start_offset=self._offset,
+            order=_ORDERS[self._order],
+            follow=self.endless,
+            read_mask=self._fields,
         )
 
     def timeout(self) -> float | None:

@@ -1,6 +1,6 @@
 """A handle on one job: wait for it, follow it, read its answers, change it, end it, ask about it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack
 
@@ -11,7 +11,7 @@ from tidemill.client.optional import require
 from tidemill.client.replay import Replay, compare
 from tidemill.client.terms import Deadline, Terms
 from tidemill.client.transport import Transport
-from tidemill.client.vectors import vectors
+from tidemill.client.vectors import EMBEDDING_FIELDS, vectors
 from tidemill.errors import TidemillError
 from tidemill.v1 import job_pb2, job_service_pb2, provenance_pb2, row_pb2
 
@@ -40,37 +40,44 @@ class JobHandle:
         """Snapshots of the job as it changes, to the terminal one; survives a restart of the service."""
         return self._transport.stream(WatchCursor(self.name, after_revision, timeout), trace=self.trace)
 
-    def results(self, order: Order = "input", start: int = 0, *, follow: bool = True) -> Iterator[row_pb2.RowResult]:
+    def results(
+        self, order: Order = "input", start: int = 0, *, follow: bool = True, fields: Collection[str] | None = None
+    ) -> Iterator[row_pb2.RowResult]:
         """The answers, from offset `start` on, as `order` has them; survives a restart of the service.
 
         With `follow` it waits for rows that are not done and ends when the job has; without, it gives what there is.
-        A frame of them, at most about 1 MiB, is held at a time.
+        A frame of them, at most about 1 MiB, is held at a time. `fields` are those of `RowResult` that are wanted, such
+        as `["text"]`, beside `row_index`, `custom_id` and `status`; others are not even read.
         """
-        return self._transport.stream(ResultsCursor(self.name, order, start, follow=follow), trace=self.trace)
+        cursor = ResultsCursor(self.name, order, start, follow=follow, fields=fields)
+        return self._transport.stream(cursor, trace=self.trace)
 
-    def arrow_batches(self, order: Order = "input", *, follow: bool = True) -> Any:
+    def arrow_batches(
+        self, order: Order = "input", *, follow: bool = True, fields: Collection[str] | None = None
+    ) -> Any:
         """The answers as a `pyarrow.RecordBatchReader` of the columns in `tidemill.client.arrow.result_schema`.
 
         They are fetched as it is read, in batches of at most 1024 rows and about 8 MiB, so any number of them may be
-        written on, to Parquet for one. polars and DuckDB take the reader as it is. Needs pyarrow.
+        written on, to Parquet for one. polars and DuckDB take the reader as it is. With `fields`, as of `results`, it
+        has their columns only. Needs pyarrow.
         """
-        return result_reader(self.results(order, follow=follow))
+        return result_reader(self.results(order, follow=follow, fields=fields), fields)
 
-    def to_arrow(self) -> Any:
+    def to_arrow(self, fields: Collection[str] | None = None) -> Any:
         """All answers in input order as a `pyarrow.Table`; waits for the job. Needs pyarrow."""
-        return self.arrow_batches().read_all()
+        return self.arrow_batches(fields=fields).read_all()
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self, fields: Collection[str] | None = None) -> Any:
         """All answers in input order as a `pandas.DataFrame`; waits for the job. Needs pandas and pyarrow."""
         require("pandas", "results as a DataFrame")
-        return self.arrow_batches().read_pandas()
+        return self.arrow_batches(fields=fields).read_pandas()
 
     def to_numpy(self) -> Any:
         """All embeddings in input order as a float32 array `(rows, dimensions)`; waits for the job. Needs NumPy.
 
         INVALID_ARGUMENT names the first row that has none.
         """
-        return vectors(self.results())
+        return vectors(self.results(fields=EMBEDDING_FIELDS))
 
     def cancel(self) -> job_pb2.Job:
         """Stop the job and keep its finished rows. A finished job is JOB_TERMINAL."""

@@ -7,6 +7,9 @@ from tidemill.client.optional import require
 from tidemill.errors import Reason, TidemillError
 from tidemill.v1 import row_pb2
 
+EMBEDDING_FIELDS = ("embedding", "error_code", "error_message")
+"""What of a result is looked at here."""
+
 
 def vector(result: row_pb2.RowResult) -> Any:
     """The row's embedding as a float32 array of shape `(dimensions,)`; INVALID_ARGUMENT for a row without one."""
