@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.conftest import Run
+from tests.client.service import Service
 from tidemill.cli.redact import REMOVED, is_secret_name, redacted
 
 PEPPER = "pep/per+with=signs-0123456789"
@@ -114,10 +115,13 @@ def test_what_helps_is_there_and_no_secret_is(alone: Run, home: Path, tmp_path: 
             assert form not in everything, form
 
 
-def test_the_ledger_s_summary_is_there(alone: Run, tmp_path: Path) -> None:
-    alone("doctor", "--bundle", str(tmp_path / "bundle.tar.gz"))
+def test_the_ledger_of_a_service_is_summed_up(run: Run, service: Service, tmp_path: Path) -> None:
+    with service.client() as client:
+        client.run(["a"], model=service.model)
+    run("doctor", "--bundle", str(tmp_path / "bundle.tar.gz"))
     ledger = json.loads(unpacked(tmp_path / "bundle.tar.gz")["ledger.json"])
-    assert "error" in ledger or "events" in json.dumps(ledger)
+    assert ledger["jobs"]["SUCCEEDED"] == 1
+    assert ledger["damaged"] == []
 
 
 def test_nothing_is_overwritten(alone: Run, tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ def test_chats_come_as_structs_or_as_json(tmp_path: Path) -> None:
     assert rows == list(to_rows([request, embedding]))
 
 
+def test_texts_may_be_of_any_arrow_type() -> None:
+    for kind in (pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())):
+        table = pa.table({"prompt": pa.array(["a", "b"], kind)})
+        assert [row.prompt for row in open_rows(FakePolars(table))] == ["a", "b"]
+
+
 def test_series_and_arrays_of_texts_are_iterables() -> None:
     assert [row.prompt for row in open_rows(pd.Series(["a", "b"]))] == ["a", "b"]
 
