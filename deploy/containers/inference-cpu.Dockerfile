@@ -12,6 +12,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 &&
  && useradd --uid 10001 --no-create-home --home-dir /var/lib/tidemill tidemill \
  && install -d -o tidemill -g tidemill -m 0750 /var/lib/tidemill
 COPY --from=environment /opt/venv /opt/venv
+# Where login shells look, as KubeRay's do.
+RUN ln -s /opt/venv/bin/ray /usr/local/bin/ray
 WORKDIR /app
 COPY tidemill tidemill
 COPY services/__init__.py services/
