@@ -170,6 +170,10 @@ def list_keys(path: Path) -> list[KeyRecord]:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
+    except OSError as exc:
+        raise TidemillError(
+            Reason.INVALID_ARGUMENT, f"cannot read the keys file {path}: {exc.strerror}", metadata={"path": path}
+        ) from exc
     try:
         fields = json.loads(content)
         if fields["version"] not in (1, FILE_VERSION):

@@ -11,8 +11,33 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from tidemill.errors import Reason, TidemillError
+from tidemill.interception import HandlerWrapper, Stream, Unary
 
-__all__ = ["checked", "tolerant"]
+__all__ = ["WellFormed"]
+
+
+class WellFormed(HandlerWrapper):
+    """The innermost interceptor of a server, so that who may not call learns nothing of what was sent."""
+
+    def deserializer(self, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        """See `HandlerWrapper`."""
+        return _tolerant(read)
+
+    def wrap_unary(self, method: str, behavior: Unary, *, streamed: bool) -> Unary:  # noqa: ARG002 - all alike
+        """See `HandlerWrapper`."""
+
+        async def handle(request: Any, context: Any) -> Any:
+            return await behavior(_checked(request), context)
+
+        return handle
+
+    def wrap_stream(self, method: str, behavior: Stream, *, streamed: bool) -> Stream:  # noqa: ARG002 - all alike
+        """See `HandlerWrapper`."""
+
+        def handle(request: Any, context: Any) -> AsyncIterator[Any]:
+            return behavior(_checked(request), context)
+
+        return handle
 
 
 @dataclass(frozen=True)
@@ -27,8 +52,8 @@ class _Malformed:
         )
 
 
-def tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """`deserialize`, with bytes that it cannot read handed on for `checked` to refuse."""
+def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`deserialize`, with bytes that it cannot read handed on for `_checked` to refuse."""
 
     def read(data: bytes) -> Any:
         try:
@@ -39,7 +64,7 @@ def tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return read
 
 
-def checked(request: Any) -> Any:
+def _checked(request: Any) -> Any:
     """A request, or an iterator of requests, without those that could not be read; INVALID_ARGUMENT in their place."""
     if isinstance(request, Message):
         return request

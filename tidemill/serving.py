@@ -23,7 +23,7 @@ from prometheus_client import Counter, Histogram
 from tidemill import ops, telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.interception import HandlerWrapper, Stream, Unary
-from tidemill.malformed import checked, tolerant
+from tidemill.malformed import WellFormed
 from tidemill.status import STATUS_OF, abort
 from tidemill.tls import Certificates, TlsFiles
 
@@ -101,7 +101,8 @@ async def serve(spec: ServerSpec) -> None:
     """
     stop = shutdown_event()
     server = grpc.aio.server(
-        interceptors=[_Edge(spec.traces), *spec.interceptors],
+        # Errors and traces, then who may, then whether what was sent can be read.
+        interceptors=[_Edge(spec.traces), *spec.interceptors, WellFormed()],
         options=[*_OPTIONS, ("grpc.max_receive_message_length", spec.max_message_bytes)],
         maximum_concurrent_rpcs=spec.max_calls,
     )
@@ -196,10 +197,6 @@ class _Edge(HandlerWrapper):
         super().__init__()
         self._traces = traces
 
-    def deserializer(self, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        """See `tidemill.malformed`."""
-        return tolerant(read)
-
     def wrap_unary(self, method: str, behavior: Unary, *, streamed: bool) -> Unary:  # noqa: ARG002 - of no matter here
         """Likewise."""
         seconds = _SECONDS.labels(f"/{method}")
@@ -208,7 +205,7 @@ class _Edge(HandlerWrapper):
             span = _enter(method, context, self._traces)
             started = time.monotonic()
             try:
-                response = await behavior(checked(request), context)
+                response = await behavior(request, context)
             except BaseException as exc:
                 await _fail(method, span, context, exc)
                 raise
@@ -224,7 +221,7 @@ class _Edge(HandlerWrapper):
         async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
             span = _enter(method, context, self._traces)
             try:
-                async with aclosing(cast("Any", behavior(checked(request), context))) as responses:
+                async with aclosing(cast("Any", behavior(request, context))) as responses:
                     async for response in responses:
                         yield response
             except BaseException as exc:

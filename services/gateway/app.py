@@ -1,6 +1,8 @@
 """Puts the gateway's parts together and serves them."""
 
 import asyncio
+import os
+import signal
 from dataclasses import dataclass
 
 import grpc
@@ -36,6 +38,7 @@ from services.gateway.submit import SubmitJob
 from services.gateway.verbs import Verbs
 from services.gateway.watch import WatchJob
 from services.gateway.writers import Writers
+from tidemill import telemetry
 from tidemill.config import CommonSettings
 from tidemill.leaders import open_leader_channel
 from tidemill.ops import Readiness
@@ -48,6 +51,8 @@ from tidemill.v1 import (
     model_service_pb2_grpc,
     quota_service_pb2_grpc,
 )
+
+log = telemetry.logger(__name__)
 
 SERVICES = (
     "tidemill.v1.JobService",
@@ -129,6 +134,8 @@ async def run(settings: GatewaySettings, common: CommonSettings) -> None:
         gateway = build(settings, common, connection)
         link = _SchedulerLink(connection)
         tasks = [asyncio.create_task(link.follow()), asyncio.create_task(gateway.guard.watch())]
+        for task in tasks:
+            task.add_done_callback(_stop_unless_cancelled)
 
         def register(server: grpc.aio.Server) -> None:
             job_service_pb2_grpc.add_JobServiceServicer_to_server(gateway.jobs, server)
@@ -159,6 +166,13 @@ async def run(settings: GatewaySettings, common: CommonSettings) -> None:
                 task.cancel()
             await asyncio.wait(tasks)
             await gateway.background.close(settings.drain_seconds)
+
+
+def _stop_unless_cancelled(task: asyncio.Task[None]) -> None:
+    """Without these the gateway would go on with revoked keys or a wrong health: leave, as on SIGTERM."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("gateway stops", error=repr(error))
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _SchedulerLink:

@@ -140,6 +140,6 @@ def _bearer(metadata: Iterable[tuple[str, Any]]) -> str:
 def _file_version(path: Path) -> tuple[int, ...]:
     try:
         status = os.stat(path)
-    except FileNotFoundError:
+    except OSError:
         return ()
     return (status.st_mtime_ns, status.st_size, status.st_ino)

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 from google.protobuf import field_mask_pb2
 
+from services.gateway.auth import Authenticator
 from tests.gateway.client import GatewayClient, pb, prompts, refused
 from tests.gateway.fake_worker import FakeWorker
 from tests.system.processes import PEPPER, Stack
@@ -131,6 +134,23 @@ async def test_a_broken_keys_file_locks_nobody_out(stack: Stack, client: Gateway
     finally:
         path.write_text(content)
     await client.list_models()
+
+
+def test_a_keys_file_that_cannot_be_read_locks_nobody_out(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key = create_key(path, PEPPER, "dev")
+    authenticator = Authenticator(path, PEPPER)
+    path.unlink()
+    path.mkdir()
+    assert authenticator.authenticate([("authorization", f"Bearer {key}")]).tenant == "dev"
+
+
+async def test_bytes_that_are_no_message_are_refused_after_the_key(stack: Stack, client: GatewayClient) -> None:
+    method = client.channel.unary_unary("/tidemill.v1.JobService/SealJob")
+    for metadata, code in ((client.metadata, grpc.StatusCode.INVALID_ARGUMENT), ((), grpc.StatusCode.UNAUTHENTICATED)):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await method(b"\xff\xff", metadata=metadata, timeout=20)
+        assert caught.value.code() is code
 
 
 async def test_another_tenants_job_does_not_exist(
