@@ -16,13 +16,17 @@ _OURS = "/tidemill."
 
 
 class HandlerWrapper(cast("Any", grpc.aio).ServerInterceptor, ABC):
-    """An interceptor for the methods of our services; those of health and reflection pass untouched.
+    """An interceptor for the methods of our services, where `takes` does not say otherwise; others pass untouched.
 
     Handlers are wrapped once and kept, because that of a method is the same for every call.
     """
 
     def __init__(self) -> None:
         self._wrapped: dict[str, Any] = {}
+
+    def takes(self, method: str) -> bool:
+        """Whether it wraps a method (`/package.Service/Method`)."""
+        return method.startswith(_OURS)
 
     @abstractmethod
     def wrap_unary(self, method: str, behavior: Unary, *, streamed: bool) -> Unary:
@@ -47,7 +51,7 @@ class HandlerWrapper(cast("Any", grpc.aio).ServerInterceptor, ABC):
         if method in self._wrapped:
             return self._wrapped[method]
         handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith(_OURS):
+        if handler is None or not self.takes(method):
             return handler
         wrapped = self._wrapped[method] = self._wrap(method.lstrip("/"), handler)
         return wrapped

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from tidemill.errors import Reason, TidemillError
 from tidemill.interception import HandlerWrapper, Stream, Unary
 
-__all__ = ["WellFormed"]
+__all__ = ["WellFormed", "checked", "tolerant"]
 
 
 class WellFormed(HandlerWrapper):
@@ -21,13 +21,13 @@ class WellFormed(HandlerWrapper):
 
     def deserializer(self, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         """See `HandlerWrapper`."""
-        return _tolerant(read)
+        return tolerant(read)
 
     def wrap_unary(self, method: str, behavior: Unary, *, streamed: bool) -> Unary:  # noqa: ARG002 - all alike
         """See `HandlerWrapper`."""
 
         async def handle(request: Any, context: Any) -> Any:
-            return await behavior(_checked(request), context)
+            return await behavior(checked(request), context)
 
         return handle
 
@@ -35,7 +35,7 @@ class WellFormed(HandlerWrapper):
         """See `HandlerWrapper`."""
 
         def handle(request: Any, context: Any) -> AsyncIterator[Any]:
-            return behavior(_checked(request), context)
+            return behavior(checked(request), context)
 
         return handle
 
@@ -52,8 +52,8 @@ class _Malformed:
         )
 
 
-def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """`deserialize`, with bytes that it cannot read handed on for `_checked` to refuse."""
+def tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`deserialize`, with bytes that it cannot read handed on for `checked` to refuse."""
 
     def read(data: bytes) -> Any:
         try:
@@ -64,7 +64,7 @@ def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return read
 
 
-def _checked(request: Any) -> Any:
+def checked(request: Any) -> Any:
     """A request, or an iterator of requests, without those that could not be read; INVALID_ARGUMENT in their place."""
     if isinstance(request, Message):
         return request

@@ -24,6 +24,7 @@ from tidemill import ops, telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.interception import HandlerWrapper, Stream, Unary
 from tidemill.malformed import WellFormed
+from tidemill.open_calls import OpenCalls
 from tidemill.status import STATUS_OF, abort
 from tidemill.tls import Certificates, TlsFiles
 
@@ -43,6 +44,12 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.http2.write_buffer_size", 64 << 10),
     ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A client that vanished without a word is noticed within a minute and a half.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # One that never says what it wants is let go, and so is one that has wanted nothing for long: it may come back.
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
 )
 
 
@@ -85,7 +92,7 @@ class ServerSpec:
     lead: Callable[[Served], Coroutine[Any, Any, None]] | None = None
     ready_file: Path | None = None
     max_message_bytes: int = 4 << 20
-    max_calls: int = 4096
+    max_calls: int = 8192
     tls: TlsFiles | None = None
     tls_remedy: str = "give it some"
     plaintext: bool = False
@@ -102,7 +109,7 @@ async def serve(spec: ServerSpec) -> None:
     stop = shutdown_event()
     server = grpc.aio.server(
         # Errors and traces, then who may, then whether what was sent can be read.
-        interceptors=[_Edge(spec.traces), *spec.interceptors, WellFormed()],
+        interceptors=[_Edge(spec.traces), OpenCalls(), *spec.interceptors, WellFormed()],
         options=[*_OPTIONS, ("grpc.max_receive_message_length", spec.max_message_bytes)],
         maximum_concurrent_rpcs=spec.max_calls,
     )

@@ -20,6 +20,7 @@ from services.gateway.provenance import Provenance
 from services.gateway.quotas import Quotas
 from services.gateway.results import ReadResults
 from services.gateway.seal import Sealer
+from services.gateway.streams import Streams
 from services.gateway.submit import SubmitJob
 from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
 from services.gateway.verbs import Verbs
@@ -69,6 +70,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         verbs: Verbs,
         again: AskAgain,
         provenance: Provenance,
+        streams: Streams,
     ) -> None:
         self._callers = callers
         self._store = store
@@ -84,6 +86,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._verbs = verbs
         self._again = again
         self._provenance = provenance
+        self._streams = streams
 
     async def CreateJob(self, request: job_service_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
         return await self._create.handle(self._callers.caller(context, request), request)
@@ -91,8 +94,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def AppendRows(
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[job_service_pb2.AppendRowsResponse]:
-        async for response in self._append.handle(self._callers.caller(context), request_iterator):
-            yield response
+        caller = self._callers.caller(context)
+        with self._streams.held(caller.tenant):
+            async for response in self._append.handle(caller, request_iterator):
+                yield response
 
     async def AppendRowsOnce(
         self, request: job_service_pb2.AppendRowsOnceRequest, context: Any
@@ -104,7 +109,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return public_job(await self._sealer.seal(name, request.row_count), self._store)
 
     async def SubmitJob(self, request_iterator: Any, context: Any) -> job_pb2.Job:
-        record = await self._submit.handle(self._callers.caller(context), request_iterator)
+        caller = self._callers.caller(context)
+        with self._streams.held(caller.tenant):
+            record = await self._submit.handle(caller, request_iterator)
         return public_job(record, self._store)
 
     async def GetJob(self, request: job_service_pb2.GetJobRequest, context: Any) -> job_pb2.Job:
@@ -121,14 +128,18 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def WatchJob(
         self, request: job_service_pb2.WatchJobRequest, context: Any
     ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
-        async for response in self._watch.handle(self._callers.caller(context, request), request):
-            yield response
+        caller = self._callers.caller(context, request)
+        with self._streams.held(caller.tenant):
+            async for response in self._watch.handle(caller, request):
+                yield response
 
     async def ReadResults(
         self, request: job_service_pb2.ReadResultsRequest, context: Any
     ) -> AsyncIterator[job_service_pb2.ReadResultsResponse]:
-        async for response in self._results.handle(self._callers.caller(context, request), request):
-            yield response
+        caller = self._callers.caller(context, request)
+        with self._streams.held(caller.tenant):
+            async for response in self._results.handle(caller, request):
+                yield response
 
     async def ListCompletions(
         self, request: job_service_pb2.ListCompletionsRequest, context: Any

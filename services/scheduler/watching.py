@@ -10,6 +10,8 @@ from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import records_pb2
 
 MIN_INTERVAL_SECONDS = 0.1
+MOST_WATCHES = 6144
+"""Of the 8192 calls that a server takes at a time: workers and everything else need the rest."""
 
 
 class JobWatch:
@@ -20,6 +22,7 @@ class JobWatch:
         self._changes = changes
         self._clock = clock
         self._draining = False
+        self._open = 0
 
     def drain(self) -> None:
         """End all watches; watchers resume at the next scheduler."""
@@ -28,6 +31,20 @@ class JobWatch:
 
     async def watch(self, job: str, after_revision: int) -> AsyncIterator[records_pb2.JobRecord]:
         """Snapshots above `after_revision`, at most ten a second; the last one is terminal."""
+        if self._open >= MOST_WATCHES:
+            raise TidemillError(
+                Reason.OVERLOADED,
+                f"{MOST_WATCHES} watches are open, as many as may be beside the calls of workers; watch fewer jobs",
+                retry_after=5.0,
+            )
+        self._open += 1
+        try:
+            async for record in self._snapshots(job, after_revision):
+                yield record
+        finally:
+            self._open -= 1
+
+    async def _snapshots(self, job: str, after_revision: int) -> AsyncIterator[records_pb2.JobRecord]:
         sent_phase: int | None = None
         with self._changes.waiter(job) as changed:
             while not self._draining:
