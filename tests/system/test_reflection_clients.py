@@ -1,6 +1,9 @@
-"""A generic gRPC client (`buf curl`, as grpcurl) with nothing of ours but the address and a key."""
+"""Clients that have nothing of ours but an address, a key and the protos; the commands are those of the documents."""
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.processes import Stack
+from tests.system.processes import ROOT, Stack
 from tidemill.tiny_model import make_tiny
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
@@ -51,27 +54,61 @@ def documents(text: str) -> list[Any]:
     return found
 
 
-def test_list_submit_watch_and_read_by_reflection(stack: Stack) -> None:
-    base = f"http://{stack.address_of('gateway')}"
-    services = curl(stack, "--list-services", base).split()
+def test_services_are_listed_by_reflection(stack: Stack) -> None:
+    services = curl(stack, "--list-services", f"http://{stack.address_of('gateway')}").split()
     assert {"tidemill.v1.JobService", "tidemill.v1.ModelService", "grpc.health.v1.Health"} <= set(services)
 
-    messages = [
-        {"create": {"job": {"model": "tiny", "completionWindow": "7200s", "sampling": {"maxTokens": 8}}}},
-        {"rows": [{"customId": "a", "prompt": "Once upon a time"}]},
-        {"rows": [{"customId": "b", "chat": {"messages": [{"role": "user", "content": "Hello"}]}}]},
-    ]
-    body = "\n".join(json.dumps(message) for message in messages)
-    [job] = documents(curl(stack, "-d", "@-", f"{base}/tidemill.v1.JobService/SubmitJob", data=body))
-    assert job["state"] == "JOB_STATE_QUEUED"
-    assert job["rowCounts"]["total"] == "2"
 
-    request = json.dumps({"name": job["name"]})
-    updates = documents(curl(stack, "-d", request, f"{base}/tidemill.v1.JobService/WatchJob"))
-    assert updates[-1]["job"]["state"] == "JOB_STATE_SUCCEEDED"
+def documented(heading: str) -> str:
+    """The commands below a heading of `docs/other-clients.md`."""
+    text = (ROOT / "docs" / "other-clients.md").read_text()
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    return block
 
-    frames = documents(curl(stack, "-d", request, f"{base}/tidemill.v1.JobService/ReadResults"))
-    results = [result for frame in frames for result in frame.get("results", [])]
+
+def run_documented(stack: Stack, heading: str) -> str:
+    """Run them in a shell as a reader would; returns what they print."""
+    service = {"TIDEMILL_ADDRESS": stack.address_of("gateway"), "TIDEMILL_API_KEY": stack.key}
+    finished = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", documented(heading)],
+        cwd=ROOT,
+        env={**os.environ, **service},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def needs(*programs: str) -> None:
+    """Skip the test where one of these is not installed."""
+    if missing := [name for name in programs if shutil.which(name) is None]:
+        pytest.skip(f"{', '.join(missing)} not installed; docs/other-clients.md says where it comes from")
+
+
+@pytest.mark.parametrize("program", ["buf curl", "grpcurl"])
+def test_submit_watch_and_read_as_documented(stack: Stack, program: str) -> None:
+    if program == "grpcurl":
+        needs("grpcurl")
+    messages = documents(run_documented(stack, program))
+    snapshots = [message["job"] for message in messages if "job" in message]
+    assert snapshots[-1]["state"] == "JOB_STATE_SUCCEEDED"
+    assert snapshots[-1]["rowCounts"]["total"] == "2"
+    results = [result for message in messages for result in message.get("results", [])]
     assert [result["customId"] for result in results] == ["a", "b"]
     assert all(result["status"] == "ROW_STATUS_SUCCEEDED" and result["text"] for result in results)
-    assert frames[-1]["end"] is True
+    # The mask leaves out what it does not name.
+    assert all(set(result) <= {"rowIndex", "customId", "status", "text"} for result in results)
+    assert messages[-1]["end"] is True
+
+
+@pytest.mark.timeout(600)
+def test_generated_go_stubs_submit_and_read(stack: Stack) -> None:
+    needs("go", "protoc-gen-go", "protoc-gen-go-grpc")
+    if not Path("/usr/share/gocode/src/google.golang.org/grpc").is_dir():
+        pytest.skip("Debian's golang-google-grpc-dev is not installed")
+    lines = run_documented(stack, "Go").splitlines()
+    assert [line.split()[:2] for line in lines] == [[f"row-{n}", "ROW_STATUS_SUCCEEDED"] for n in range(3)]
