@@ -79,7 +79,7 @@ def _job_examples(jobs: FreshJobs) -> Examples:
     return {
         "CreateJob": [create],
         "AppendRows": [pb.AppendRowsRequest(job=jobs.receiving), *more],
-        "AppendRowsOnce": [pb.AppendRowsRequest(job=jobs.receiving, offset=0, rows=_rows(3))],
+        "AppendRowsOnce": [pb.AppendRowsOnceRequest(job=jobs.receiving, offset=0, rows=_rows(3))],
         "SubmitJob": [pb.SubmitJobRequest(create=plain), pb.SubmitJobRequest(rows=_rows(4))],
         "SealJob": [pb.SealJobRequest(name=jobs.filled, row_count=20)],
         "UpdateJob": [

@@ -11,11 +11,24 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "tidemill.dev/gen/v1"
 )
+
+// codec takes the place of the one in gRPC before 1.35, which does not know messages of today's generator.
+type codec struct{}
+
+func (codec) Name() string                          { return "proto" }
+func (codec) Marshal(v interface{}) ([]byte, error) { return proto.Marshal(v.(proto.Message)) }
+func (codec) Unmarshal(data []byte, v interface{}) error {
+	return proto.Unmarshal(data, v.(proto.Message))
+}
+
+func init() { encoding.RegisterCodec(codec{}) }
 
 func main() {
 	address, key, model := os.Getenv("TIDEMILL_ADDRESS"), os.Getenv("TIDEMILL_API_KEY"), os.Args[1]

@@ -141,6 +141,10 @@ class AsyncClient:
         """What the caller's tenant may hold and what it holds; with an admin key, that of another `tenant` too."""
         return await self._transport.call(calls.get_quota(tenant))
 
+    async def model(self, name: str) -> model_service_pb2.Model:
+        """One model by its id; MODEL_NOT_FOUND when no live worker offers it."""
+        return await self._transport.call(calls.get_model(name))
+
     async def models(self) -> list[model_service_pb2.Model]:
         """The models that live workers offer."""
         models, token = list[model_service_pb2.Model](), ""

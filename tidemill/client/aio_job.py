@@ -85,9 +85,9 @@ class AsyncJobHandle:
         """Change what is given of a job that has not ended; as `JobHandle.update`."""
         return await self._call(calls.update_job(self.name, deadline, terms))
 
-    async def delete(self) -> datetime:
-        """Hide the finished job at once; returns when its data is removed for good."""
-        return (await self._call(calls.delete_job(self.name))).purge_time.ToDatetime(UTC)
+    async def delete(self, etag: str = "") -> datetime:
+        """Hide the finished job at once; as `JobHandle.delete`."""
+        return (await self._call(calls.delete_job(self.name, etag))).purge_time.ToDatetime(UTC)
 
     async def retry_failed_rows(
         self, *, deadline: str | float | timedelta | None = None, request_id: str = ""

@@ -70,8 +70,8 @@ def update_job(name: str, deadline: Deadline | None, terms: Terms) -> Call[job_p
     return Call("jobs", "UpdateJob", pb.UpdateJobRequest(job=job, update_mask=field_mask_pb2.FieldMask(paths=paths)))
 
 
-def delete_job(name: str) -> Call[pb.DeleteJobResponse]:
-    return Call("jobs", "DeleteJob", pb.DeleteJobRequest(name=name))
+def delete_job(name: str, etag: str = "") -> Call[pb.DeleteJobResponse]:
+    return Call("jobs", "DeleteJob", pb.DeleteJobRequest(name=name, etag=etag))
 
 
 def retry_failed_rows(name: str, deadline: Any, request_id: str) -> Call[job_pb2.Job]:
@@ -122,6 +122,10 @@ def list_jobs(
 
 def list_models(page_token: str = "") -> Call[model_service_pb2.ListModelsResponse]:
     return Call("models", "ListModels", model_service_pb2.ListModelsRequest(page_token=page_token))
+
+
+def get_model(model: str) -> Call[model_service_pb2.Model]:
+    return Call("models", "GetModel", model_service_pb2.GetModelRequest(name=f"models/{model}"))
 
 
 def drain_model(model: str) -> Call[model_service_pb2.Model]:

@@ -174,6 +174,10 @@ class Client:
         """What the caller's tenant may hold and what it holds; with an admin key, that of another `tenant` too."""
         return self._transport.call(calls.get_quota(tenant))
 
+    def model(self, name: str) -> model_service_pb2.Model:
+        """One model by its id; MODEL_NOT_FOUND when no live worker offers it."""
+        return self._transport.call(calls.get_model(name))
+
     def models(self) -> list[model_service_pb2.Model]:
         """The models that live workers offer."""
         models, token = list[model_service_pb2.Model](), ""

@@ -95,9 +95,12 @@ class JobHandle:
         """Change what is given of a job that has not ended; a deadline counts from now, unless it is a datetime."""
         return self._call(calls.update_job(self.name, deadline, terms))
 
-    def delete(self) -> datetime:
-        """Hide the finished job at once; returns when its data is removed for good. JOB_NOT_TERMINAL before its end."""
-        return self._call(calls.delete_job(self.name)).purge_time.ToDatetime(UTC)
+    def delete(self, etag: str = "") -> datetime:
+        """Hide the finished job at once; returns when its data is removed for good. JOB_NOT_TERMINAL before its end.
+
+        With the `etag` of a job that was read, only while it is as it was then; else ETAG_MISMATCH.
+        """
+        return self._call(calls.delete_job(self.name, etag)).purge_time.ToDatetime(UTC)
 
     def retry_failed_rows(
         self, *, deadline: str | float | timedelta | None = None, request_id: str = ""
