@@ -100,8 +100,9 @@ def test_submit_watch_and_read_as_documented(stack: Stack, program: str) -> None
     results = [result for message in messages for result in message.get("results", [])]
     assert [result["customId"] for result in results] == ["a", "b"]
     assert all(result["status"] == "ROW_STATUS_SUCCEEDED" and result["text"] for result in results)
-    # The mask leaves out what it does not name.
-    assert all(set(result) <= {"rowIndex", "customId", "status", "text"} for result in results)
+    if program == "buf curl":
+        # Its mask leaves out what it does not name.
+        assert all(set(result) <= {"rowIndex", "customId", "status", "text"} for result in results)
     assert messages[-1]["end"] is True
 
 

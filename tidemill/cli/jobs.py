@@ -11,7 +11,6 @@ from tidemill.cli.completion import complete_model
 from tidemill.cli.console import emit, emit_json, emit_table
 from tidemill.cli.exit_codes import ExitCode
 from tidemill.cli.options import JobArgument, Json
-from tidemill.errors import Reason, TidemillError
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -43,13 +42,6 @@ def list_jobs(
         emit_table(
             ("JOB", "STATE", "MODEL", "ROWS", "FAILED", "AGE", "DEADLINE", "OUTLOOK"), [_cells(job) for job in jobs]
         )
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator:
-        raise TidemillError(Reason.INVALID_ARGUMENT, f"--label {text!r} is not KEY=VALUE")
-    return key, value
 
 
 def show(

@@ -70,7 +70,7 @@ def update_job(name: str, deadline: Deadline | None, terms: Terms) -> Call[job_p
     return Call("jobs", "UpdateJob", pb.UpdateJobRequest(job=job, update_mask=field_mask_pb2.FieldMask(paths=paths)))
 
 
-def delete_job(name: str, etag: str = "") -> Call[pb.DeleteJobResponse]:
+def delete_job(name: str, etag: str) -> Call[pb.DeleteJobResponse]:
     return Call("jobs", "DeleteJob", pb.DeleteJobRequest(name=name, etag=etag))
 
 
