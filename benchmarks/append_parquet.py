@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from benchmarks.append_rows import make_rows
-from tidemill.digests import row_digest
-from tidemill.encoding import encode_request
+from tidemill.digests import row_digests
 from tidemill.merkle import Frontier
+from tidemill.prompt_encoding import encode_prompts
 from tidemill.segments import input_columns_table, write_segment
 from tidemill.store import open_store
 
@@ -30,8 +30,8 @@ def write(folder: Path, rows: int) -> dict[str, float]:
     started, busy = time.perf_counter(), time.process_time()
     while batch := list(itertools.islice(source, SEGMENT_ROWS)):
         ids = [row.custom_id for row in batch]
-        requests = [encode_request(row) for row in batch]
-        digests = [row_digest(key, request) for key, request in zip(ids, requests, strict=True)]
+        requests = encode_prompts([row.prompt for row in batch])
+        digests = row_digests([custom_id.encode() for custom_id in ids], requests)
         frontier = frontier.extend(digests)
         table = input_columns_table(start, ids, ["prompt"] * len(batch), requests, digests)
         write_segment(store, f"rows/{start:012d}.parquet", table)

@@ -1,7 +1,9 @@
 """Appending over faults: whatever breaks, every row is stored once and in order, or the error says what is not."""
 
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +19,10 @@ from tests.client.fakes import (
     refuse,
     refuse_row,
 )
-from tidemill.client import Client, RowsRefusedError
+from tidemill.client import Client, RowsRefusedError, transport
+from tidemill.client.frames import Frame
+from tidemill.client.transport import Backoff
+from tidemill.client.upload import Upload
 from tidemill.errors import Reason, TidemillError
 from tidemill.v1 import row_pb2
 
@@ -238,3 +243,11 @@ def test_a_service_that_is_not_there_is_reported_within_seconds() -> None:
     assert caught.value.reason is Reason.UNAVAILABLE
     assert "127.0.0.1:1" in caught.value.message
     assert "tidemill up" in caught.value.message
+
+
+def test_a_caller_that_takes_its_time_does_not_use_up_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = Upload(JOB, Backoff(patience=10))
+    later = time.monotonic() + 1000
+    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=lambda: later))
+    upload.push(Frame(0, [row_pb2.Row(custom_id="a", prompt="x")], 10))
+    assert upload.delay(TidemillError(Reason.UNAVAILABLE, "idle for too long")) < 1

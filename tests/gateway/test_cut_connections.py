@@ -49,7 +49,9 @@ def allowances(most: int) -> list[int]:
 
 @pytest.fixture
 def small_chunks(tmp_path: Path) -> Iterator[Stack]:
-    stack = Stack(tmp_path, settings={"TIDEMILL_SCHEDULER_CHUNK_ROWS": str(CHUNK_ROWS)})
+    # The fake worker does not extend its leases, and the machine may be busy.
+    settings = {"TIDEMILL_SCHEDULER_CHUNK_ROWS": str(CHUNK_ROWS), "TIDEMILL_SCHEDULER_LEASE_SECONDS": "600"}
+    stack = Stack(tmp_path, settings=settings)
     try:
         stack.start("scheduler")
         stack.start("gateway")

@@ -108,6 +108,9 @@ class Upload:
 
     def push(self, frame: Frame) -> None:
         """Note that `frame` is sent."""
+        if not self.pending:
+            # What the caller took to make these rows was nobody's silence.
+            self.backoff.reset()
         self.pending.append(frame)
         self._bytes += frame.size
 
