@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from services.inference import orphans
+from services.inference.daemon import in_thread
 from services.inference.engines import Engines
 from services.inference.link import SchedulerLink
 from services.inference.models import Catalog
@@ -90,18 +92,20 @@ class Inference:
     async def _serve(self, stop: asyncio.Event) -> None:
         uri = self._settings.store_uri(self._common)
         store = self._store = StoreLink(attach_store(uri))
-        if not await self._has_store(store, stop):
+        if not await _done_before(stop, _found(store)):
             return
         sources = with_listed(self._settings.sources, self._common.home)
         digests = WeightDigests(self._common.home / "model-digests.json")
         engines = self._engines = Engines(
             self._settings,
-            Catalog(sources, store.store, digests, self._settings.max_model_len),
+            Catalog(sources, digests, self._settings.max_model_len),
+            store,
             self._common.home,
         )
+        if not await _done_before(stop, engines.describe()):
+            return
         self._link = SchedulerLink(self._settings.scheduler, new_worker_id(), self._common.mtls)
         self._worker = Worker(self._settings, engines, self._link, store, uri)
-        await engines.describe()
         watching = asyncio.create_task(engines.watch(), name="engine-watch")
         losing = asyncio.create_task(self._watch_ray(), name="ray-watch")
         warming = asyncio.create_task(self._warm(engines), name="warm-up")
@@ -124,18 +128,6 @@ class Inference:
                 await engines.close()
             await self._link.close()
 
-    async def _has_store(self, store: StoreLink, stop: asyncio.Event) -> bool:
-        """Wait for the store; False when the process is to stop before it is there."""
-        try:
-            await asyncio.to_thread(store.store.check)
-        except TidemillError as error:
-            store.lost(error)
-        waits = [asyncio.create_task(store.here()), asyncio.create_task(stop.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        return not store.away
-
     async def _watch_ray(self) -> None:
         import ray
 
@@ -149,3 +141,24 @@ class Inference:
             with contextlib.suppress(EngineUnavailableError, WeightsChangedError):
                 async with engines.hold(model):
                     log.info("model preloaded", model=model)
+
+
+async def _found(store: StoreLink) -> None:
+    """Return once the store is there."""
+    try:
+        await in_thread(store.store.check)
+    except TidemillError as error:
+        store.lost(error)
+    await store.here()
+
+
+async def _done_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether `work` ended before the process is to stop, which cancels it. Raises what it raises."""
+    waits = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    done = waits[0].done()
+    for wait in waits:
+        wait.cancel()
+    if done:
+        waits[0].result()
+    return done

@@ -124,7 +124,7 @@ class ChunkTask:
     async def _dedicated(self, writer: PartWriter) -> None:
         from services.inference.dedicated import DedicatedProcessor
 
-        files = await self.engines.ready_files(self.held.model)
+        files = await self.held.unless_ended(self.engines.ready_files(self.held.model))
         self._check_digest(files)
         config = self.engines.config(files)
         record = await self._publish(identity_of(config, config.dtype), files, "dedicated")

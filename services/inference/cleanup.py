@@ -1,22 +1,24 @@
 """Removes files of a job: the whole folder of a deleted job, or what no ledger entry names."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from services.inference.held import HeldLease
 from services.inference.link import LeaseVoidError, SchedulerLink
+from services.inference.store_link import StoreLink
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as pb
 from tidemill.names import parse_job
-from tidemill.store import ObjectStore
 
 __all__ = ["CleanupTask", "is_manifest"]
 
 log = telemetry.logger(__name__)
 tracer = telemetry.tracer(__name__)
+
+T = TypeVar("T")
 
 # Written, not yet committed: nobody needs that long from one to the other.
 _YOUNG_SECONDS = 3600.0
@@ -33,7 +35,7 @@ class CleanupTask:
     """What a CLEANUP lease needs. Nothing outside the job's own folder is touched."""
 
     held: HeldLease
-    store: ObjectStore
+    store: StoreLink
     link: SchedulerLink
 
     async def run(self) -> None:
@@ -41,7 +43,7 @@ class CleanupTask:
 
         Raises:
             LeaseVoidError: the lease ended first.
-            TidemillError: STORE_FAILED; INVALID_ARGUMENT for a kind that this build does not know.
+            TidemillError: INVALID_ARGUMENT for a kind that this build does not know.
         """
         kind = ledger_pb2.CleanupKind.Name(self.held.lease.cleanup).removeprefix("CLEANUP_KIND_").lower()
         with tracer.start_as_current_span("inference.cleanup") as span:
@@ -52,16 +54,21 @@ class CleanupTask:
 
     async def _remove(self, folder: str) -> int:
         if self.held.lease.cleanup == ledger_pb2.CLEANUP_KIND_PURGE:
-            return await asyncio.to_thread(self.store.remove_folder, folder)
+            return await self._call(lambda: self.store.store.remove_folder(folder))
         if self.held.lease.cleanup == ledger_pb2.CLEANUP_KIND_ORPHANS:
-            return await asyncio.to_thread(self.store.remove_files, folder, await self._orphans(folder))
+            orphans = await self._orphans(folder)
+            return await self._call(lambda: self.store.store.remove_files(folder, orphans))
         raise TidemillError(
             Reason.INVALID_ARGUMENT, f"this build of the inference service knows no cleanup {self.held.lease.cleanup}"
         )
 
+    async def _call(self, work: Callable[[], T]) -> T:
+        # Folders may be large: silence says nothing.
+        return await self.store.call(work, self.held.void, silent_seconds=None)
+
     async def _orphans(self, folder: str) -> Sequence[str]:
         # The files first: what is named in the meantime is in the lists, which come second.
-        old = await asyncio.to_thread(self.store.old_files, folder, _YOUNG_SECONDS)
+        old = await self._call(lambda: self.store.store.old_files(folder, _YOUNG_SECONDS))
         if not old:
             return []
         named = {segment.key for segment in await self.link.segments(self.held.job, self.held.void)}

@@ -18,6 +18,7 @@ from services.inference.replicas import Replicas
 from services.inference.residency import Wishes
 from services.inference.resident import Engine, EngineUnavailableError, ModelSlot
 from services.inference.settings import InferenceSettings
+from services.inference.store_link import StoreLink
 from services.inference.words import own_words
 from tidemill import telemetry
 from tidemill.internal.v1 import records_pb2
@@ -37,12 +38,17 @@ class Engines:
     """The engines of this worker. All methods belong to one event loop; `actor_class` has `EngineActor`'s methods."""
 
     def __init__(
-        self, settings: InferenceSettings, catalog: Catalog, home: Path, actor_class: type = EngineActor
+        self,
+        settings: InferenceSettings,
+        catalog: Catalog,
+        store: StoreLink,
+        home: Path,
+        actor_class: type = EngineActor,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._home = home
-        self._replicas = Replicas(settings, catalog, home, actor_class)
+        self._replicas = Replicas(settings, catalog, store, home, actor_class)
         self._slots = self._replicas.slots
         self.build = self._replicas.build
 
@@ -50,7 +56,7 @@ class Engines:
         """Read what is known of each model; an unusable one is FAILED from the start."""
         for model, slot in self._slots.items():
             try:
-                slot.files = await asyncio.to_thread(self._catalog.describe, model)
+                slot.files = await self._replicas.files(model, self._catalog.describe)
             except ModelUnusableError as exc:
                 self._replicas.fail(model, str(exc))
             except Exception as exc:
@@ -81,7 +87,8 @@ class Engines:
 
     async def ready_files(self, model: str) -> ModelFiles:
         """The model's files, downloaded when missing; for engines that others start."""
-        return await asyncio.to_thread(self._catalog.fetch, model)
+        self._slot(model)
+        return await self._replicas.files(model, self._catalog.fetch)
 
     def config(self, files: ModelFiles) -> EngineConfig:
         """How an engine for these files is started."""
@@ -107,7 +114,8 @@ class Engines:
         finally:
             slot.waiting -= 1
         try:
-            self._replicas.check_weights(model, engine)
+            # The folder may lie on a network.
+            await asyncio.to_thread(self._replicas.check_weights, model, engine)
             yield engine
         finally:
             engine.users -= 1

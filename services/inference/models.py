@@ -12,11 +12,12 @@ from services.inference.engine_config import Device
 from services.inference.settings import ModelSource
 from services.inference.tasks import GENERATE, ModelTasks, TaskUnknownError, model_tasks, pooling_window
 from tidemill import telemetry
+from tidemill.digests import sha256
 from tidemill.hub import fetch_description, fetch_weights
 from tidemill.store import ObjectStore
 from tidemill.weights import Fingerprint, WeightDigests, file_stamps, fingerprint, no_weights
 
-__all__ = ["Catalog", "ModelFiles", "ModelUnusableError", "engine_build"]
+__all__ = ["Catalog", "ModelFiles", "ModelUnusableError", "engine_build", "publish_tokenizer"]
 
 log = telemetry.logger(__name__)
 
@@ -35,6 +36,7 @@ class ModelFiles:
         fingerprint: sizes and times of the weight files when the digest was taken.
         template: its chat template; empty for none.
         dtype: vLLM's name of the number format to run it in.
+        tokenizer_sha256: SHA-256 (hex) of its `tokenizer.json`; empty where it has none.
         tasks: what it can be asked for, at least one.
     """
 
@@ -45,9 +47,13 @@ class ModelFiles:
     fingerprint: Fingerprint
     template: str
     dtype: str
-    tokenizer_key: str
     tokenizer_sha256: str
     tasks: ModelTasks = GENERATE
+
+    @property
+    def tokenizer_key(self) -> str:
+        """Where `publish_tokenizer` puts the tokenizer; empty for none."""
+        return f"models/{self.tokenizer_sha256}/tokenizer.json" if self.tokenizer_sha256 else ""
 
     @property
     def template_digest(self) -> str:
@@ -58,9 +64,8 @@ class ModelFiles:
 class Catalog:
     """Looks models up; everything here reads files and may take long: call it from a thread."""
 
-    def __init__(self, sources: Sequence[ModelSource], store: ObjectStore, digests: WeightDigests, cap: int) -> None:
+    def __init__(self, sources: Sequence[ModelSource], digests: WeightDigests, cap: int) -> None:
         self._sources = {source.model: source.source for source in sources}
-        self._store = store
         self._digests = digests
         self._cap = cap
 
@@ -94,7 +99,7 @@ class Catalog:
         tasks, own = _tasks(folder, config), _own_window(config)
         present = fingerprint(folder)
         digest = self._digests.digest(folder, present) if present else ""
-        key, tokenizer_sha256 = self._publish_tokenizer(folder)
+        tokenizer = folder / "tokenizer.json"
         return ModelFiles(
             model=model,
             folder=folder,
@@ -103,22 +108,15 @@ class Catalog:
             fingerprint=present,
             template=_template(folder),
             dtype=_dtype(config),
-            tokenizer_key=key,
-            tokenizer_sha256=tokenizer_sha256,
+            tokenizer_sha256=sha256(tokenizer.read_bytes()).hex() if tokenizer.is_file() else "",
             tasks=tasks,
         )
 
-    def _publish_tokenizer(self, folder: Path) -> tuple[str, str]:
-        """Store `tokenizer.json`, by which gateways count tokens; empty where the model has none."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            return "", ""
-        data = path.read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
-        key = f"models/{digest}/tokenizer.json"
-        if not self._store.exists(key):
-            self._store.put(key, data)
-        return key, digest
+
+def publish_tokenizer(store: ObjectStore, files: ModelFiles) -> None:
+    """Store `tokenizer.json`, by which gateways count tokens, where the model has one; STORE_FAILED."""
+    if files.tokenizer_key and not store.exists(files.tokenizer_key):
+        store.put(files.tokenizer_key, (files.folder / "tokenizer.json").read_bytes())
 
 
 def _with_weights(files: ModelFiles) -> ModelFiles:

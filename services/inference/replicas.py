@@ -2,19 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from services.inference import metrics
 from services.inference.launch import end_engine
 from services.inference.loader import Loader, Residency
-from services.inference.models import Catalog, engine_build
+from services.inference.models import Catalog, ModelFiles, engine_build, publish_tokenizer
 from services.inference.residency import Wishes
 from services.inference.resident import Engine, EngineUnavailableError, ModelSlot, WeightsChangedError
 from services.inference.settings import InferenceSettings
+from services.inference.store_link import StoreLink
 from services.inference.words import own_words
 from tidemill import telemetry
+from tidemill.errors import TidemillError
 from tidemill.v1 import model_service_pb2
 from tidemill.weights import fingerprint
 
@@ -34,9 +36,12 @@ class Replicas:
         build: engine name, version and device.
     """
 
-    def __init__(self, settings: InferenceSettings, catalog: Catalog, home: Path, actor_class: type) -> None:
+    def __init__(
+        self, settings: InferenceSettings, catalog: Catalog, store: StoreLink, home: Path, actor_class: type
+    ) -> None:
         self._settings = settings
         self._catalog = catalog
+        self._store = store
         self._home = home
         self._background: set[asyncio.Task[Any]] = set()
         self.slots = {model: ModelSlot() for model in catalog.models}
@@ -59,11 +64,24 @@ class Replicas:
                 raise EngineUnavailableError(slot.message)
         self.grow(model)
 
+    async def files(self, model: str, look: Callable[[str], ModelFiles]) -> ModelFiles:
+        """What `look` finds of the model, once gateways find its tokenizer; a store that is away is waited for, and no
+        fault of the model's."""
+        slot, files = self.slots[model], await asyncio.to_thread(look, model)
+        before = slot.message
+
+        def waits(error: TidemillError) -> None:
+            slot.message = f"waits for the object store: {error.message}"
+
+        await self._store.call(lambda: publish_tokenizer(self._store.store, files), asyncio.Event(), waits=waits)
+        slot.message = before
+        return files
+
     async def _load(self, model: str, slot: ModelSlot) -> None:
         slot.state = State.MODEL_STATE_LOADING
         log.info("engine load", model=model)
         try:
-            slot.files = await asyncio.to_thread(self._catalog.fetch, model)
+            slot.files = await self.files(model, self._catalog.fetch)
             engine = await self._loader.load(model, slot.files, evict=True)
         except Exception as exc:  # noqa: BLE001 - vLLM raises anything; its words are the model's state
             self.fail(model, own_words(exc))

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from services.inference import metrics
 from services.inference.checked import CheckedFiles
+from services.inference.daemon import in_thread
 from services.inference.link import LeaseVoidError
 from tidemill import telemetry
 from tidemill.errors import Reason, TidemillError
@@ -59,7 +60,12 @@ class StoreLink:
             self._probing = asyncio.create_task(self._probe())
 
     async def call(
-        self, work: Callable[[], T], void: asyncio.Event, *, silent_seconds: float | None = _SILENT_SECONDS
+        self,
+        work: Callable[[], T],
+        void: asyncio.Event,
+        *,
+        silent_seconds: float | None = _SILENT_SECONDS,
+        waits: Callable[[TidemillError], None] = lambda _: None,
     ) -> T:
         """What `work` returns, in a thread; it must bear repetition.
 
@@ -67,6 +73,7 @@ class StoreLink:
             void: ends the waiting: the lease is not ours any more.
             silent_seconds: after so long without an answer the store is taken for away; the work goes on. None where
                 the work takes long by itself.
+            waits: told why, when the work begins to wait for the store.
 
         Raises:
             LeaseVoidError: the lease ended first.
@@ -76,30 +83,43 @@ class StoreLink:
         try:
             while True:
                 try:
-                    return await self._once(work, void, silent_seconds)
+                    return await self._once(work, void, silent_seconds, waits)
                 except TidemillError as error:
                     if error.reason is not Reason.STORE_FAILED:
                         raise
                     if not failed:
                         failed = True
                         self._waits(error)
+                        waits(error)
                 await _unless(void, asyncio.ensure_future(asyncio.sleep(pause)))
                 pause = min(2 * pause, _MAX_PAUSE_SECONDS)
         finally:
             if failed:
                 self._waited()
 
-    async def _once(self, work: Callable[[], T], void: asyncio.Event, silent_seconds: float | None) -> T:
-        task = asyncio.ensure_future(asyncio.to_thread(work))
-        done, _ = await asyncio.wait({task}, timeout=silent_seconds)
+    async def _once(
+        self,
+        work: Callable[[], T],
+        void: asyncio.Event,
+        silent_seconds: float | None,
+        waits: Callable[[TidemillError], None],
+    ) -> T:
+        call = in_thread(work)
+        if silent_seconds is None:
+            return await _unless(void, call)
+        done, _ = await asyncio.wait({call}, timeout=silent_seconds)
         if done:
-            return task.result()
-        # Not begun again beside a call that hangs: threads are few.
-        self._waits(
-            TidemillError(Reason.STORE_FAILED, f"the object store did not answer for {silent_seconds or 0:g} s")
-        )
+            return call.result()
+        # Not begun again beside a call that hangs: it may hang for good, with its thread.
+        silent = TidemillError(Reason.STORE_FAILED, f"the object store did not answer for {silent_seconds:g} s")
+        self._waits(silent)
+        waits(silent)
         try:
-            return await _unless(void, task)
+            return await _unless(void, call)
+        except LeaseVoidError:
+            # Nobody waits for the call any more; that the store answers is still to be shown.
+            self.lost(silent)
+            raise
         finally:
             self._waited()
 
@@ -107,7 +127,7 @@ class StoreLink:
         pause = _FIRST_PAUSE_SECONDS
         while self._lost:
             try:
-                await asyncio.to_thread(self.store.probe)
+                await in_thread(self.store.probe)
             except Exception as exc:
                 if not isinstance(exc, TidemillError):
                     log.exception("probe of the object store failed")

@@ -208,7 +208,7 @@ class Worker:
             await FinaliseTask(held, self._store, self._link, template).run()
             return
         if held.lease.kind == pb.LEASE_KIND_CLEANUP:
-            await CleanupTask(held, self._store.store, self._link).run()
+            await CleanupTask(held, self._store, self._link).run()
             return
         task = ChunkTask(
             held=held,

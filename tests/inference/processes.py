@@ -81,7 +81,7 @@ class World:
     stub: Any
     services: list[Service] = field(default_factory=list[Service])
 
-    def inference(self, models: str, **settings: str) -> Service:
+    def inference(self, models: str, module: str = "services.inference", **settings: str) -> Service:
         """Start an inference process for `models`."""
         named = {f"TIDEMILL_INFERENCE_{key.upper()}": value for key, value in settings.items()}
         base = {
@@ -91,7 +91,7 @@ class World:
             "TIDEMILL_INFERENCE_MODELS": models,
             "TIDEMILL_INFERENCE_KV_CACHE_BYTES": str(128 << 20),
         }
-        service = start("services.inference", self.home, {**base, **named})
+        service = start(module, self.home, {**base, **named})
         self.services.append(service)
         return service
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.inference.cleanup import CleanupTask
 from services.inference.held import HeldLease
 from services.inference.link import LeaseVoidError
+from services.inference.store_link import StoreLink
 from tests.inference.fakes import FakeScheduler
 from tests.stores import folder_store
 from tidemill.errors import TidemillError
@@ -41,7 +42,7 @@ def held(kind: Any, job: str = JOB) -> HeldLease:
 
 async def clean(store: LocalStore, lease: HeldLease, link: FakeScheduler) -> None:
     typed: Any = link
-    await CleanupTask(lease, store, typed).run()
+    await CleanupTask(lease, StoreLink(store), typed).run()
 
 
 def age(store: LocalStore, name: str, seconds: float) -> None:

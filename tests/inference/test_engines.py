@@ -23,6 +23,7 @@ from services.inference.pump import stream_slices
 from services.inference.residency import Wishes
 from services.inference.resident import EngineUnavailableError, WeightsChangedError
 from services.inference.settings import InferenceSettings, ModelSource
+from services.inference.store_link import StoreLink
 from tests.inference.fakes import FakeEngineActor
 from tidemill.store import open_store
 from tidemill.tiny_model import make_tiny
@@ -49,9 +50,10 @@ class Fleet:
         for index, model in enumerate(MODELS):
             make_tiny(home / model, seed=index)
         sources = [ModelSource(model, str(home / model)) for model in MODELS]
-        catalog = Catalog(sources, open_store((home / "store").as_uri()), WeightDigests(home / "digests.json"), 512)
+        self.store = StoreLink(open_store((home / "store").as_uri()))
+        catalog = Catalog(sources, WeightDigests(home / "digests.json"), 512)
         values: dict[str, Any] = {"kv_cache_bytes": 0, "reserve_bytes": 0, **settings}
-        self.engines = Engines(InferenceSettings(**values), catalog, home, FakeEngineActor)
+        self.engines = Engines(InferenceSettings(**values), catalog, self.store, home, FakeEngineActor)
 
     def states(self) -> dict[str, str]:
         """State of each model as the scheduler is told."""
@@ -121,6 +123,21 @@ async def test_a_failed_load_gives_the_engines_words_and_no_loop(tmp_path: Path)
         assert await until(lambda: made.states()["one"] == "COLD"), "tried again after the pause only"
         await made.touch("one")
         assert made.states()["one"] == "LOADED"
+
+
+async def test_a_load_waits_for_a_store_that_is_away_and_says_so(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as made:
+        root, aside = made.store.store.root, tmp_path / "aside"
+        root.rename(aside)
+        loading = asyncio.create_task(made.touch("one"))
+        assert await until(lambda: made.store.away), "no lease is taken meanwhile"
+        report = made.engines.reports()[0]
+        assert (State.Name(report.state), made.engines.health()["one"]["state"]) == ("MODEL_STATE_LOADING", "LOADING")
+        assert report.message.startswith("waits for the object store: the object store is away")
+        aside.rename(root)
+        await asyncio.wait_for(loading, 60)
+        assert (made.states()["one"], made.engines.reports()[0].message) == ("LOADED", "")
+        assert not made.store.away
 
 
 async def test_a_silent_engine_is_dead_and_replaced(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ pauses. One engine serves the whole module; starting anew comes last."""
 import contextlib
 import itertools
 import json
+import os
 import re
 import signal
+import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -117,6 +119,73 @@ def test_a_store_that_goes_away_costs_nothing_but_time(stack: World) -> None:
     assert {row.attempt for row in results} == {1}, "no attempt is lost"
     again = succeeded(stack, stack.submit(rows))
     assert [row.text for row in results] == [row.text for row in again]
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Generator[None]:
+    """A file system of its own at `folder`, with room for little."""
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False)
+    if mount.returncode:
+        pytest.skip("a full file system needs the right to mount one")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_store_costs_nothing_but_time(stack: World) -> None:
+    service, disks = stack.services[-1], contextlib.ExitStack()
+
+    def with_small_disk(segment: Path) -> None:
+        output = segment.parent.parent / "output"
+        output.mkdir()
+        disks.enter_context(small_disk(output, "48k"))
+
+    with disks:
+        name = stack.submit(prompts(400, max_tokens=160), spoil=with_small_disk)
+        wait_until(lambda: not readyz(service)["store"], 60)
+        assert stack.job(name).row_counts.succeeded > 0, "some parts had room"
+        full = stack.job(name).row_counts
+        deadline = time.monotonic() + 2 * LEASE_SECONDS
+        wait_until(lambda: time.monotonic() > deadline)
+        during = stack.job(name).row_counts
+        assert during.leased > 0, "leases outlive their time"
+        assert during.leased <= full.leased, "and no more are taken"
+        assert metric(service, "tidemill_inference_store_away") == 1
+        output = stack.store.root / f"jobs/acme/{name.rpartition('/')[2]}/output"
+        subprocess.run(["mount", "-o", "remount,size=16m", str(output)], check=True)
+        results = succeeded(stack, name)
+        assert {row.attempt for row in results} == {1}, "no attempt is lost"
+        assert not any(path.name.startswith(".") for path in output.iterdir()), "nothing half-written is left"
+    wait_until(lambda: readyz(service)["store"], 30)
+
+
+def test_a_store_that_hangs_stops_neither_heartbeats_nor_other_work(stack: World) -> None:
+    service, aside = stack.services[-1], stack.home / "segment"
+
+    def hang(segment: Path) -> None:
+        # Whoever opens a pipe waits until somebody writes to it.
+        segment.rename(aside)
+        os.mkfifo(segment)
+
+    busy = stack.submit(prompts(60, max_tokens=900))
+    wait_until(lambda: stack.job(busy).row_counts.leased > 0)
+    name = stack.submit(prompts(5, max_tokens=2), spoil=hang)
+    wait_until(lambda: not readyz(service)["store"], 60)
+    later = stack.submit(prompts(5, max_tokens=2))
+    deadline = time.monotonic() + 2 * LEASE_SECONDS
+    wait_until(lambda: time.monotonic() > deadline)
+    assert stack.job(name).row_counts.leased == 5, "the lease outlives its time"
+    assert stack.job(later).row_counts.pending == 5, "no lease is taken"
+    wait_until(lambda: stack.job(busy).row_counts.succeeded == 60, 120)
+    (segment,) = stack.stub.ListSegments(pb.ListSegmentsRequest(job=name, limit=10)).segments
+    pipe, data = stack.store.path(segment.key), aside.read_bytes()
+    with pipe.open("wb") as waited_for:
+        aside.rename(pipe)
+        waited_for.write(data)
+    for job in (busy, name, later):
+        assert {row.attempt for row in succeeded(stack, job)} == {1}
+    assert readyz(service)["store"]
 
 
 @pytest.mark.parametrize("fault", ["missing", "changed"])

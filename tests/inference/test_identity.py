@@ -26,14 +26,14 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 @pytest.fixture
-def files(store: LocalStore, tmp_path: Path) -> ModelFiles:
-    return described(store, tmp_path, "tiny")
+def files(tmp_path: Path) -> ModelFiles:
+    return described(tmp_path, "tiny")
 
 
-def described(store: LocalStore, tmp_path: Path, name: str) -> ModelFiles:
+def described(tmp_path: Path, name: str) -> ModelFiles:
     make_tiny(tmp_path / name)
     sources = [ModelSource("m", str(tmp_path / name))]
-    return Catalog(sources, store, WeightDigests(tmp_path / "digests.json"), 8192).fetch("m")
+    return Catalog(sources, WeightDigests(tmp_path / "digests.json"), 8192).fetch("m")
 
 
 def config(files: ModelFiles) -> EngineConfig:
@@ -70,8 +70,8 @@ def test_a_record_lies_under_its_digest(store: LocalStore, files: ModelFiles, id
     assert store.path(f"engines/{record.name}.json").stat() == before, "written once"
 
 
-def test_the_folder_of_a_model_is_not_part_of_it(store: LocalStore, tmp_path: Path, files: ModelFiles) -> None:
-    other = described(store, tmp_path, "elsewhere")
+def test_the_folder_of_a_model_is_not_part_of_it(tmp_path: Path, files: ModelFiles) -> None:
+    other = described(tmp_path, "elsewhere")
     mine, theirs = (record_of(identity_of(config(item), "float32"), item, "shared") for item in (files, other))
     assert mine == theirs
 

@@ -12,6 +12,7 @@ from services.inference.engines import Engines
 from services.inference.models import Catalog
 from services.inference.resident import EngineUnavailableError
 from services.inference.settings import InferenceSettings, ModelSource
+from services.inference.store_link import StoreLink
 from tidemill.store import open_store
 from tidemill.tiny_model import make_tiny
 from tidemill.v1 import model_service_pb2
@@ -49,12 +50,12 @@ async def engines(home: Path) -> AsyncGenerator[Engines]:
     (home / "empty/model.safetensors").unlink()
     catalog = Catalog(
         [ModelSource(model, str(home / model)) for model in models],
-        open_store((home / "store").as_uri()),
         WeightDigests(home / "digests.json"),
         512,
     )
     settings = InferenceSettings(kv_cache_bytes=KV_BYTES, reserve_bytes=0, max_num_seqs=16)
-    made = Engines(settings, catalog, home, ConfinedEngineActor)
+    store = StoreLink(open_store((home / "store").as_uri()))
+    made = Engines(settings, catalog, store, home, ConfinedEngineActor)
     await made.describe()
     try:
         yield made

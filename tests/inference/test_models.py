@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from services.inference.engines import Engines
-from services.inference.models import Catalog, ModelUnusableError, engine_build
+from services.inference.models import Catalog, ModelUnusableError, engine_build, publish_tokenizer
 from services.inference.settings import InferenceSettings, ModelSource
+from services.inference.store_link import StoreLink
 from tidemill.store import ObjectStore, open_store
 from tidemill.tiny_model import CHAT_TEMPLATE, make_tiny
 from tidemill.v1 import model_service_pb2
@@ -20,22 +21,23 @@ def store(tmp_path: Path) -> ObjectStore:
     return open_store((tmp_path / "store").as_uri())
 
 
-def catalog(store: ObjectStore, tmp_path: Path, source: str, cap: int = 8192) -> Catalog:
-    return Catalog([ModelSource("m", source)], store, WeightDigests(tmp_path / "digests.json"), cap)
+def catalog(tmp_path: Path, source: str, cap: int = 8192) -> Catalog:
+    return Catalog([ModelSource("m", source)], WeightDigests(tmp_path / "digests.json"), cap)
 
 
 def test_a_local_model_is_described_whole(store: ObjectStore, tmp_path: Path) -> None:
     make_tiny(tmp_path / "tiny")
-    files = catalog(store, tmp_path, str(tmp_path / "tiny")).fetch("m")
+    files = catalog(tmp_path, str(tmp_path / "tiny")).fetch("m")
     assert (files.window, files.dtype, files.template) == (2048, "float32", CHAT_TEMPLATE)
     assert len(files.digest) == 64
+    publish_tokenizer(store, files)
     assert store.get(files.tokenizer_key) == (tmp_path / "tiny/tokenizer.json").read_bytes()
     assert files.tokenizer_key == f"models/{files.tokenizer_sha256}/tokenizer.json"
 
 
-def test_the_cap_bounds_the_window(store: ObjectStore, tmp_path: Path) -> None:
+def test_the_cap_bounds_the_window(tmp_path: Path) -> None:
     make_tiny(tmp_path / "tiny")
-    assert catalog(store, tmp_path, str(tmp_path / "tiny"), cap=512).describe("m").window == 512
+    assert catalog(tmp_path, str(tmp_path / "tiny"), cap=512).describe("m").window == 512
 
 
 def test_a_digest_is_taken_once_until_the_file_changes(tmp_path: Path) -> None:
@@ -53,21 +55,21 @@ def test_a_digest_is_taken_once_until_the_file_changes(tmp_path: Path) -> None:
     assert digests.digest(folder, fingerprint(folder)) != first
 
 
-def test_a_model_without_weights_is_unusable(store: ObjectStore, tmp_path: Path) -> None:
+def test_a_model_without_weights_is_unusable(tmp_path: Path) -> None:
     make_tiny(tmp_path / "tiny")
     (tmp_path / "tiny/model.safetensors").unlink()
-    found = catalog(store, tmp_path, str(tmp_path / "tiny"))
+    found = catalog(tmp_path, str(tmp_path / "tiny"))
     for look in (found.describe, found.fetch):
         with pytest.raises(ModelUnusableError, match="no weight files"):
             look("m")
 
 
 @pytest.mark.parametrize("config", ["[]", "{", "[" * 100_000])
-def test_a_configuration_that_is_no_object_is_unusable(store: ObjectStore, tmp_path: Path, config: str) -> None:
+def test_a_configuration_that_is_no_object_is_unusable(tmp_path: Path, config: str) -> None:
     make_tiny(tmp_path / "tiny")
     (tmp_path / "tiny/config.json").write_text(config)
     with pytest.raises(ModelUnusableError, match=r"config\.json (cannot be read|holds no JSON object)"):
-        catalog(store, tmp_path, str(tmp_path / "tiny")).describe("m")
+        catalog(tmp_path, str(tmp_path / "tiny")).describe("m")
 
 
 def test_files_that_go_while_a_folder_is_read_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,18 +85,18 @@ async def test_files_that_cannot_be_read_fail_their_model_alone(store: ObjectSto
         make_tiny(tmp_path / name)
     (tmp_path / "bad/chat_template.jinja").write_bytes(b"\xff")
     sources = [ModelSource(name, str(tmp_path / name)) for name in ("bad", "good")]
-    found = Catalog(sources, store, WeightDigests(tmp_path / "digests.json"), 8192)
-    engines = Engines(InferenceSettings(), found, tmp_path)
+    found = Catalog(sources, WeightDigests(tmp_path / "digests.json"), 8192)
+    engines = Engines(InferenceSettings(), found, StoreLink(store), tmp_path)
     await engines.describe()
     bad, good = engines.reports()
     assert (bad.state, good.state) == (model_service_pb2.MODEL_STATE_FAILED, model_service_pb2.MODEL_STATE_COLD)
     assert bad.message.startswith("UnicodeDecodeError: ")
 
 
-def test_an_unknown_name_is_unusable(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_is_unusable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelUnusableError, match="neither a folder here nor a model"):
-        catalog(store, tmp_path, "nobody/nothing").describe("m")
+        catalog(tmp_path, "nobody/nothing").describe("m")
 
 
 def test_the_engine_build_names_version_and_device() -> None:

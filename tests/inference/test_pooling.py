@@ -13,7 +13,6 @@ from tests.inference.engine_host import Bare, Work
 from tests.inference.hosted import config, refused, run
 from tidemill.encoding import Message, Request
 from tidemill.outputs import unpack_vector
-from tidemill.store import open_store
 from tidemill.tiny_pooling import CLASSES, DIMENSIONS, PoolingKind, make_tiny_pooling
 from tidemill.weights import WeightDigests
 
@@ -30,7 +29,6 @@ def asked(folder: Path, kind: PoolingKind, rows: list[Request], bare: list[Bare]
     make_tiny_pooling(folder / kind, kind)
     catalog = Catalog(
         [ModelSource(kind, str(folder / kind))],
-        open_store((folder / "store").as_uri()),
         WeightDigests(folder / "digests.json"),
         8192,
     )

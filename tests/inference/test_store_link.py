@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,66 @@ async def test_a_store_that_does_not_answer_is_away(store: LocalStore, void: asy
     answers.set()
     assert await asyncio.wait_for(working, 10) == "done"
     assert (link.away, calls) == (False, [1]), "it is not begun again beside a call that hangs"
+
+
+@pytest.mark.parametrize("silent_seconds", [0.05, None])
+async def test_a_void_lease_does_not_wait_for_a_call_that_hangs(
+    store: LocalStore, void: asyncio.Event, silent_seconds: float | None
+) -> None:
+    link, answers, begun = StoreLink(store), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        answers.wait(30)
+        raise TidemillError(Reason.STORE_FAILED, "nobody hears this")
+
+    working = asyncio.create_task(link.call(hang, void, silent_seconds=silent_seconds))
+    await until(lambda: begun.is_set() and (link.away or silent_seconds is None))
+    void.set()
+    with pytest.raises(LeaseVoidError):
+        await asyncio.wait_for(working, 10)
+    await asyncio.wait_for(link.here(), 10)
+    answers.set()
+
+
+async def test_after_a_hung_call_the_store_is_away_until_it_was_written_to(
+    store: LocalStore, tmp_path: Path, void: asyncio.Event
+) -> None:
+    link, answers, aside = StoreLink(store), threading.Event(), tmp_path / "aside"
+    working = asyncio.create_task(link.call(lambda: answers.wait(30), void, silent_seconds=0.05))
+    await until(lambda: link.away)
+    store.root.rename(aside)
+    void.set()
+    with pytest.raises(LeaseVoidError):
+        await asyncio.wait_for(working, 10)
+    assert link.away, "no lease is taken that would hang as well"
+    aside.rename(store.root)
+    await asyncio.wait_for(link.here(), 10)
+    answers.set()
+
+
+async def test_many_calls_that_hang_take_no_thread_from_others(store: LocalStore, void: asyncio.Event) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    link, answers = StoreLink(store), threading.Event()
+    working = [asyncio.create_task(link.call(lambda: answers.wait(30), void, silent_seconds=0.05)) for _ in range(40)]
+    await until(lambda: link.away)
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 10) == "free"
+    answers.set()
+    assert await asyncio.wait_for(asyncio.gather(*working), 20) == [True] * 40
+    assert not link.away
+
+
+async def test_who_waits_is_told_why(store: LocalStore, tmp_path: Path, void: asyncio.Event) -> None:
+    link, aside, told = StoreLink(store), tmp_path / "aside", list[str]()
+    store.root.rename(aside)
+    writing = asyncio.create_task(
+        link.call(lambda: store.put("a", b"data"), void, waits=lambda error: told.append(error.message))
+    )
+    await until(lambda: bool(told))
+    aside.rename(store.root)
+    await asyncio.wait_for(writing, 10)
+    assert len(told) == 1
+    assert "the object store is away" in told[0]
 
 
 async def test_other_faults_are_raised_at_once(store: LocalStore, void: asyncio.Event) -> None:
