@@ -38,7 +38,7 @@ def public_job(record: records_pb2.JobRecord, store: ObjectStore) -> job_pb2.Job
     job = job_pb2.Job(
         name=spec.name,
         model=spec.model,
-        execution_mode=spec.execution_mode,
+        execution_mode=record.execution_mode,
         dataset=record.dataset,
         labels=spec.labels,
         origin_run_id=spec.origin_run_id,

@@ -169,6 +169,7 @@ def _encode(frame: Frame, defaults: row_pb2.SamplingParams) -> Prepared:
         rows.text_bytes.append(sum(len(text.encode()) for text in row_texts(row)))
         own = row.sampling if row.HasField("sampling") else None
         rows.max_tokens.append(_most_tokens(Effective(own, defaults)) if is_generation(row) else 0)
+        rows.shared_only.append(not is_generation(row) or bool(own and shared_only(sampling_values(own))))
     return rows
 
 

@@ -25,6 +25,7 @@ def write_input_segment(store: ObjectStore, job: JobName, writer_epoch: int, bat
         size_bytes=stored.size_bytes,
         text_bytes=sum(batch.text_bytes),
         max_output_tokens=sum(batch.max_tokens),
+        shared_only_rows=sum(batch.shared_only),
     )
 
 

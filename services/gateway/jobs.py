@@ -108,7 +108,7 @@ def new_spec(tenant: str, request: job_service_pb2.CreateJobRequest) -> records_
         tenant=tenant,
         model=job.model,
         complete_by_time=deadline_of(job, time.time_ns()),
-        execution_mode=job.execution_mode or job_pb2.EXECUTION_MODE_SHARED,
+        execution_mode=job.execution_mode,
         dataset=job.dataset,
         labels=job.labels,
         origin_run_id=job.origin_run_id,

@@ -52,6 +52,7 @@ class PlainPrompts:
             id_hashes(keys),
             sizes,
             [max_tokens] * count,
+            [False] * count,
         )
 
 

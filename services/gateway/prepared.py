@@ -19,6 +19,7 @@ class Prepared:
         ids: hashes of the custom ids.
         text_bytes: UTF-8 bytes of a row's texts, from which the scheduler estimates its prompt.
         max_tokens: most tokens that a row may generate in all its answers, 0 without a limit.
+        shared_only: dedicated mode has no answer to it, whatever the job's own sampling.
     """
 
     start: int = 0
@@ -29,6 +30,7 @@ class Prepared:
     ids: list[bytes] = field(default_factory=list[bytes])
     text_bytes: list[int] = field(default_factory=list[int])
     max_tokens: list[int] = field(default_factory=list[int])
+    shared_only: list[bool] = field(default_factory=list[bool])
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -61,3 +63,4 @@ class Prepared:
         yield self.ids
         yield self.text_bytes
         yield self.max_tokens
+        yield self.shared_only

@@ -172,6 +172,7 @@ class Engines:
         while True:
             await asyncio.sleep(self._settings.probe_seconds)
             await asyncio.gather(*(self._check(model) for model in self._slots))
+            await self._replicas.count_spare()
 
     async def close(self, *, orderly: bool = True) -> None:
         """Unload all engines; when not `orderly`, without asking them."""

@@ -12,7 +12,7 @@ from services.inference.engine_config import EngineConfig
 from services.inference.launch import config_for, end_engine, start_engine
 from services.inference.memory import engine_bytes, need_of, smaller
 from services.inference.models import ModelFiles, ModelUnusableError
-from services.inference.nodes import Need, Node, Placed, choose, live_nodes
+from services.inference.nodes import Need, Node, Placed, choose, gpu_nodes, live_nodes, spare_engines
 from services.inference.residency import NoRoomError, Wishes, to_evict
 from services.inference.resident import Engine, ModelSlot
 from services.inference.settings import InferenceSettings
@@ -115,6 +115,19 @@ class Loader:
             else:
                 # Room comes from outside as well: another process ends, a node joins the cluster.
                 await wait_for_event(self.freed, _LOOK_SECONDS)
+
+    async def count_spare(self) -> None:
+        """Note for each model how many engines more than its replicas find room. On CPU none do: engines on one machine
+        share its cores, and a second one takes from the first."""
+        if self._settings.engine != "gpu":
+            return
+        slots = self._residency.slots
+        nodes = await asyncio.to_thread(gpu_nodes)
+        for model, slot in slots.items():
+            free = spare_engines(nodes, self._placed(), self._settings.tensor_parallel_of(model))
+            kept = (name for name, other in slots.items() if name == model or other.live)
+            coming = sum(max(0, self._settings.replicas_of(name) - len(slots[name].live)) for name in kept)
+            slot.spare_engines = max(0, free - coming)
 
     def _evictable(self) -> tuple[str, Engine] | None:
         try:

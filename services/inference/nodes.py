@@ -1,13 +1,14 @@
 """The nodes of the Ray cluster, and which of them an engine goes to."""
 
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
-__all__ = ["Need", "Node", "Placed", "choose", "is_alive", "is_known", "live_nodes"]
+__all__ = ["Need", "Node", "Placed", "choose", "gpu_nodes", "is_alive", "is_known", "live_nodes", "spare_engines"]
 
 _ANSWER_SECONDS = 60.0
 _CONNECT_SECONDS = 3.0
@@ -69,6 +70,21 @@ def _fits(node: Node, there: Sequence[Placed], need: Need) -> bool:
         return node.gpus - sum(item.gpus for item in there) >= need.gpus
     coming = sum(item.coming_bytes for item in there)
     return node.cpus >= max(need.cpus, 1) and node.free_bytes - coming >= need.free_bytes
+
+
+def spare_engines(nodes: Sequence[Node], placed: Sequence[Placed], gpus: int) -> int:
+    """How many more engines of so many GPUs each (at least 1) find free ones on the nodes."""
+    taken = Counter[str]()
+    for item in placed:
+        taken[item.node_id] += item.gpus
+    return sum(max(0, int(node.gpus) - taken[node.node_id]) // gpus for node in nodes)
+
+
+def gpu_nodes() -> list[Node]:
+    """The live nodes with GPUs, as the cluster lists them; nobody is asked for free memory, which reads as 0."""
+    import ray
+
+    return [_node(row, 0) for row in ray.nodes() if row["Alive"] and row["Resources"].get("GPU")]
 
 
 def live_nodes() -> list[Node]:

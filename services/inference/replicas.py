@@ -129,6 +129,10 @@ class Replicas:
             self._up(model, slot, engine)
             self.grow(model)
 
+    async def count_spare(self) -> None:
+        """See `Loader.count_spare`."""
+        await self._loader.count_spare()
+
     @property
     def _resident(self) -> int:
         return sum(len(slot.engines) for slot in self.slots.values())

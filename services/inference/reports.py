@@ -9,12 +9,16 @@ from tidemill.v1 import model_service_pb2
 __all__ = ["model_health", "model_report"]
 
 
+_MOST_SPARE = 1000
+
+
 def model_report(model: str, slot: ModelSlot, build: str) -> records_pb2.ModelReport:
     """The report of a model."""
     report = records_pb2.ModelReport(
         model=model, state=slot.state, message=slot.message, engine_build=build, load_seconds=slot.load_seconds
     )
     report.replicas, report.engine_deaths = len(slot.live), slot.died
+    report.spare_engines = min(slot.spare_engines, _MOST_SPARE)
     if files := slot.files:
         report.max_model_len = files.window
         report.digest = files.digest

@@ -82,6 +82,7 @@ class ModelSlot:
         failures: loads that failed in a row, or deaths that made it FAILED.
         given_up: told from a model that is tried again after a pause: how its folder looked, and how to look again.
         growing: another replica is being loaded.
+        spare_engines: further engines of it that find room.
         grow_at: when another replica may be tried, on the monotonic clock.
     """
 
@@ -100,6 +101,7 @@ class ModelSlot:
     died: int = 0
     waiting: int = 0
     growing: bool = False
+    spare_engines: int = 0
     grow_at: float = 0.0
 
     @property

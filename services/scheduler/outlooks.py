@@ -36,14 +36,16 @@ def capacity_of(workers: Workers, now: float, default_load_seconds: float) -> Ca
     by_model: dict[str, int] = {}
     loaded: dict[str, int] = {}
     loads: dict[str, float] = {}
+    spare: dict[str, int] = {}
     digests: dict[str, set[str]] = {}
     for worker in live:
         _count(worker, by_model, loaded)
         for name, report in worker.models.items():
             loads[name] = max(loads.get(name, 0.0), report.load_seconds)
+            spare[name] = spare.get(name, 0) + report.spare_engines
             digests.setdefault(name, set()).add(report.digest)
     agreed = {name: next(iter(found)) for name, found in digests.items() if len(found) == 1}
-    return Capacity(len(live), by_model, loaded, loads, agreed, default_load_seconds)
+    return Capacity(len(live), by_model, loaded, loads, agreed, default_load_seconds, spare)
 
 
 def _count(worker: Worker, by_model: dict[str, int], loaded: dict[str, int]) -> None:

@@ -80,6 +80,13 @@ class SchedulerSettings(BaseSettings):
         le=86_400,
         description="What loading a model is taken to cost where no worker measured it.",
     )
+    dedicated_loads: float = Field(
+        default=10.0,
+        ge=0,
+        le=1e6,
+        description="A job that leaves its mode open gets engines of its own where a chunk of it keeps one busy for so "
+        "many times what loading the model takes, and a worker has room for one; 0: only jobs that ask for it.",
+    )
     urgent_weight: float = Field(default=4.0, le=1000, description="Share of the class URGENT in a busy service.")
     standard_weight: float = Field(default=2.0, le=1000, description="Share of the class STANDARD.")
     flex_weight: float = Field(default=1.0, le=1000, description="Share of the class FLEX.")
@@ -158,6 +165,7 @@ class SchedulerSettings(BaseSettings):
             flex_weight=self.flex_weight,
             owed_seconds=self.owed_seconds,
             load_seconds=self.load_seconds,
+            dedicated_loads=self.dedicated_loads,
             admission_headroom=self.admission_headroom,
             max_condemned_rows=self.max_condemned_rows,
             breaker_rows=self.breaker_rows,

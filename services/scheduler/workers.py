@@ -60,6 +60,7 @@ class Workers:
                 "models.load_seconds",
                 f"must be 0 to {MAX_LOAD_SECONDS:.0f}",
             )
+            require(0 <= report.spare_engines <= MAX_MODELS, "models.spare_engines", f"must be 0 to {MAX_MODELS}")
         worker = self._workers.setdefault(worker_id, Worker(worker_id))
         changed = {
             name for name in reports.keys() | worker.models.keys() if reports.get(name) != worker.models.get(name)

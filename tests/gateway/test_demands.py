@@ -63,3 +63,14 @@ def test_rows_that_generate_nothing_have_no_limit_of_their_own(tmp_path: Path) -
     row = row_pb2.Row(custom_id="s", score=row_pb2.ScoreInput(query="ab", document="c"))
     (found,) = segments(tmp_path, [row], 10, max_tokens=5)
     assert (found.text_bytes, found.max_output_tokens) == (3, 0)
+
+
+def test_rows_that_only_shared_engines_answer_are_counted(tmp_path: Path) -> None:
+    rows = prompts(0, 5)
+    rows[0].sampling.n = 2
+    rows[1].sampling.n = 1
+    rows[2].sampling.logprobs = 0
+    rows[3].sampling.json_schema = "{}"
+    score = row_pb2.Row(custom_id="s", score=row_pb2.ScoreInput(query="ab", document="c"))
+    (found,) = segments(tmp_path, [*rows, score], 10)
+    assert found.shared_only_rows == 4

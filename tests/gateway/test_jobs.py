@@ -28,7 +28,7 @@ async def test_a_job_comes_back_as_it_was_asked_for(client: GatewayClient, worke
         origin_run_id="run-1",
     )
     assert job.name.startswith("tenants/dev/jobs/")
-    assert (job.state, job.execution_mode) == (RECEIVING, job_pb2.EXECUTION_MODE_SHARED)
+    assert (job.state, job.execution_mode) == (RECEIVING, job_pb2.EXECUTION_MODE_UNSPECIFIED)
     assert (job.sampling, job.dataset, dict(job.labels)) == (sampling, "mine", {"team": "a"})
     assert job.origin_run_id == "run-1"
     assert not job.HasField("completion_window")
@@ -67,6 +67,16 @@ async def test_bad_jobs(
     with refused(reason) as caught:
         await client.create(**{"model": worker.model, **fields})  # pyright: ignore[reportArgumentType]
     assert [item.field for item in caught.value.violations] == [field]
+
+
+async def test_the_seal_says_how_rows_reach_an_engine(client: GatewayClient, worker: FakeWorker) -> None:
+    job = await client.submit(job_pb2.Job(model=worker.model), [prompts(0, 3)])
+    assert job.execution_mode == job_pb2.EXECUTION_MODE_SHARED, "its worker has no engine to spare"
+    await worker.end(job.name)
+    asked = job_pb2.Job(model=worker.model, execution_mode=job_pb2.EXECUTION_MODE_DEDICATED)
+    job = await client.submit(asked, [prompts(0, 3)])
+    assert job.execution_mode == job_pb2.EXECUTION_MODE_DEDICATED
+    await worker.end(job.name)
 
 
 async def test_seal_fixes_the_rows(client: GatewayClient, worker: FakeWorker, store: ObjectStore) -> None:

@@ -127,7 +127,7 @@ async def test_a_failed_load_gives_the_engines_words_and_no_loop(tmp_path: Path)
 
 async def test_a_load_waits_for_a_store_that_is_away_and_says_so(tmp_path: Path) -> None:
     async with fleet(tmp_path) as made:
-        root, aside = made.store.store.root, tmp_path / "aside"
+        root, aside = tmp_path / "store", tmp_path / "aside"
         root.rename(aside)
         loading = asyncio.create_task(made.touch("one"))
         assert await until(lambda: made.store.away), "no lease is taken meanwhile"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.nodes import Need, Node, Placed, choose
+from services.inference.nodes import Need, Node, Placed, choose, spare_engines
 
 GIB = 1 << 30
 NODES = st.lists(
@@ -60,3 +60,11 @@ def test_what_is_still_loading_takes_its_memory_already() -> None:
     need = Need(2 * GIB, 0, 0, 4)
     assert choose(nodes, [Placed("a", "m", 0, 0)], need, "m")
     assert choose(nodes, [Placed("a", "m", 0, 2 * GIB)], need, "m") is None
+
+
+def test_spare_engines_are_those_that_free_gpus_give_room_to() -> None:
+    nodes = [Node("a", 8, 4, 0), Node("b", 8, 2, 0), Node("c", 8, 0, 0)]
+    placed = [Placed("a", "one", 1, 0), Placed("b", "two", 2, 0)]
+    assert [spare_engines(nodes, placed, gpus) for gpus in (1, 2, 4)] == [3, 1, 0]
+    assert spare_engines(nodes, [Placed("gone", "one", 1, 0)], 2) == 3
+    assert spare_engines(nodes[2:], [], 1) == 0

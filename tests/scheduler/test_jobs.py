@@ -61,7 +61,7 @@ def test_a_name_cannot_stand_for_two_jobs():
         ({"tenant": "other"}, Reason.INVALID_ARGUMENT),
         ({"model": ""}, Reason.INVALID_ARGUMENT),
         ({"model": "m" * 513}, Reason.INVALID_ARGUMENT),
-        ({"execution_mode": job_pb2.EXECUTION_MODE_UNSPECIFIED}, Reason.INVALID_ARGUMENT),
+        ({"execution_mode": 9}, Reason.INVALID_ARGUMENT),
         ({"request_id": "r" * 513}, Reason.INVALID_ARGUMENT),
         ({"request_id": "r", "request_digest": b"short"}, Reason.INVALID_ARGUMENT),
     ],

@@ -162,7 +162,10 @@ class _ExecutionMode:
 class _ExecutionModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExecutionMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     EXECUTION_MODE_UNSPECIFIED: _ExecutionMode.ValueType  # 0
-    """The service chooses; at present always SHARED."""
+    """The service chooses when the job is sealed: DEDICATED where its work is many times what loading the model takes and
+    a worker has room for another engine, and where it can answer every row (`n` of 1, no `logprobs`, no `json_schema`,
+    prompts and chats only); else SHARED. Ask for SHARED where you need finish reasons.
+    """
     EXECUTION_MODE_SHARED: _ExecutionMode.ValueType  # 1
     """Rows share a warm engine with other jobs. Starts at once."""
     EXECUTION_MODE_DEDICATED: _ExecutionMode.ValueType  # 2
@@ -172,7 +175,10 @@ class ExecutionMode(_ExecutionMode, metaclass=_ExecutionModeEnumTypeWrapper):
     """How the rows of a job reach an engine."""
 
 EXECUTION_MODE_UNSPECIFIED: ExecutionMode.ValueType  # 0
-"""The service chooses; at present always SHARED."""
+"""The service chooses when the job is sealed: DEDICATED where its work is many times what loading the model takes and
+a worker has room for another engine, and where it can answer every row (`n` of 1, no `logprobs`, no `json_schema`,
+prompts and chats only); else SHARED. Ask for SHARED where you need finish reasons.
+"""
 EXECUTION_MODE_SHARED: ExecutionMode.ValueType  # 1
 """Rows share a warm engine with other jobs. Starts at once."""
 EXECUTION_MODE_DEDICATED: ExecutionMode.ValueType  # 2
@@ -436,7 +442,7 @@ class Job(_message.Message):
     model: _builtins.str
     """The model's id as `ListModels` prints it, for instance `tiny` or `Qwen/Qwen2.5-0.5B-Instruct`."""
     execution_mode: Global___ExecutionMode.ValueType
-    """How rows reach an engine. Unset: SHARED."""
+    """How rows reach an engine. Unset: the service chooses, and says which when the job is sealed."""
     dataset: _builtins.str
     """Name of the output dataset, for versions of one dataset over several jobs: 1 to 128 characters of
     `[A-Za-z0-9._-]`. Unset: `<first 12 hex digits of the input's data version>--<model>`.

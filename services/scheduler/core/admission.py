@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 
 from services.scheduler.core.demand import STEP_NS
 from services.scheduler.core.estimates import expected_row_tokens, rate_spread
+from services.scheduler.core.modes import chosen_mode, mode_facts
 from services.scheduler.core.prospects import FAR_SECONDS, Backlog, Eta, Rates, Work, work_of
-from services.scheduler.core.records import Job
+from services.scheduler.core.records import ExecutionMode, Job
 from services.scheduler.core.times import SECOND, from_timestamp, to_timestamp
 from tidemill.errors import Reason, TidemillError
 from tidemill.internal.v1 import ledger_pb2
+from tidemill.v1 import job_pb2
 
 Due = list[tuple[int, float]]
 """(time from now in ns, engine-seconds due by then), rising."""
@@ -37,16 +39,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """On what terms a job is sealed: `digest` (hex) names the weights that have to answer, empty where unknown."""
+    """On what terms a job is sealed: `digest` (hex) names the weights that have to answer, empty where unknown, and
+    `mode` is how rows reach an engine."""
 
     at_risk: bool = False
     digest: str = ""
     eta: Eta | None = None
+    mode: ExecutionMode = job_pb2.EXECUTION_MODE_SHARED
 
     def describe(self, sealed: ledger_pb2.JobSealed) -> None:
         """Write the terms into the event."""
         sealed.admitted_at_risk = self.at_risk
         sealed.model_digest = self.digest
+        sealed.execution_mode = self.mode
         if self.eta is not None:
             sealed.eta_p50_time.CopyFrom(to_timestamp(self.eta.p50_ns))
             sealed.eta_p90_time.CopyFrom(to_timestamp(self.eta.p90_ns))
@@ -62,7 +67,8 @@ def admit(backlog: Backlog, job: Job) -> Admission:
     if not verdict.feasible and not (job.spec.accept_at_risk or job.admitted_at_risk):
         raise infeasible(job.name, verdict, job.deadline_ns)
     digest = backlog.capacity.digests.get(job.model, "")
-    return Admission(not verdict.feasible, digest, verdict.eta)
+    mode = chosen_mode(mode_facts(backlog.state, backlog.capacity, job), backlog.limits)
+    return Admission(not verdict.feasible, digest, verdict.eta, mode)
 
 
 def readmit(backlog: Backlog, job: Job, updated: ledger_pb2.JobUpdated, *, accepts_risk: bool) -> None:

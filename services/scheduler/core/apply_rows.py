@@ -59,6 +59,7 @@ def segment_committed(state: State, event: ledger_pb2.LedgerEvent) -> None:
             end=segment.end,
             text_bytes=job.text_bytes + ref.text_bytes,
             max_output_tokens=job.max_output_tokens + ref.max_output_tokens,
+            shared_only_rows=job.shared_only_rows + ref.shared_only_rows,
             frontier=tuple(committed.merkle_frontier),
             revision=event.sequence,
         ),
@@ -84,6 +85,7 @@ def job_sealed(state: State, event: ledger_pb2.LedgerEvent) -> None:
         row_tokens_p90=row_tokens_p90,
         admitted_at_risk=sealed.admitted_at_risk,
         pinned_digest=sealed.model_digest,
+        mode=sealed.execution_mode or job.spec.execution_mode,
         outlook=_first_outlook(sealed),
     )
     state.put(promised(job, state.time_ns))

@@ -15,6 +15,7 @@ class Capacity:
         by_model: live workers that offer the model and did not fail to load it.
         loaded: those that have it in memory.
         load_seconds: measured time of its last load.
+        spare: further engines of it that workers have room for.
         default_load_seconds: the same of a model that no worker has loaded yet.
         digests: SHA-256 (hex) of its weights where all workers agree; absent where they do not, or do not know.
     """
@@ -25,6 +26,7 @@ class Capacity:
     load_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     digests: Mapping[str, str] = field(default_factory=dict[str, str])
     default_load_seconds: float = LOAD_SECONDS
+    spare: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def load_time(self, model: str) -> float:
         """Seconds to load the model."""

@@ -17,11 +17,25 @@ REMAINDER_ROWS = 65_536
 """Most rows of a piece of a job that ends before it was cut."""
 
 
+DEDICATED_CHUNKS = 4
+"""A chunk that loads an engine for itself may have so many times the rows of another: each of its parts carries a bit
+for every row, so it must not grow without bound."""
+
+
 def chunk_budget(limits: Limits, rate: float | None, row_tokens: float) -> int:
     """Rows that take about `chunk_seconds` at `rate` tokens per second; few while the rate is unknown."""
     if rate is None:
         return min(limits.cold_chunk_rows, limits.chunk_rows)
     return max(1, min(limits.chunk_rows, int(limits.chunk_seconds * rate / row_tokens)))
+
+
+def dedicated_budget(limits: Limits, rate: float | None, row_tokens: float, load_seconds: float) -> int:
+    """The same where each lease loads an engine of its own: rows that take `dedicated_loads` times as long as that."""
+    shared = chunk_budget(limits, rate, row_tokens)
+    if rate is None:
+        return shared
+    rows = int(limits.dedicated_loads * load_seconds * rate / row_tokens)
+    return max(shared, min(DEDICATED_CHUNKS * limits.chunk_rows, rows))
 
 
 def next_chunk_rows(next_cut: int, row_count: int, chunk_rows: int) -> int:

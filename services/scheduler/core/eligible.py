@@ -1,13 +1,14 @@
 """What may be leased at all: models in service, caps, chunks whose time has come; and the chunk that a job yields."""
 
-from services.scheduler.core.chunks import chunk_budget, next_chunk_rows
+from services.scheduler.core.chunks import chunk_budget, dedicated_budget, next_chunk_rows
 from services.scheduler.core.estimates import model_rate, tokens_per_row
 from services.scheduler.core.limits import Limits
 from services.scheduler.core.models import flags
+from services.scheduler.core.modes import mode_of
 from services.scheduler.core.offers import Ask, Work
 from services.scheduler.core.records import Job, LeaseKind
 from services.scheduler.core.state import State
-from tidemill.v1 import model_service_pb2
+from tidemill.v1 import job_pb2, model_service_pb2
 
 
 def open_models(ask: Ask) -> list[str]:
@@ -49,5 +50,13 @@ def cut(ask: Ask, name: str) -> Work:
         chunk = ask.state.chunks[name][waiting[0]]
         return Work(LeaseKind.CHUNK, name, chunk.start, chunk.rows)
     job = ask.state.jobs[name]
-    budget = chunk_budget(ask.limits, model_rate(ask.state, job.model), tokens_per_row(ask.state, job))
-    return Work(LeaseKind.CHUNK, name, job.next_cut, next_chunk_rows(job.next_cut, job.end, budget))
+    return Work(LeaseKind.CHUNK, name, job.next_cut, next_chunk_rows(job.next_cut, job.end, _budget(ask, job)))
+
+
+def _budget(ask: Ask, job: Job) -> int:
+    """Most rows of a fresh chunk of the job."""
+    rate, row_tokens = model_rate(ask.state, job.model), tokens_per_row(ask.state, job)
+    if mode_of(job) != job_pb2.EXECUTION_MODE_DEDICATED:
+        return chunk_budget(ask.limits, rate, row_tokens)
+    load_seconds = ask.offer.load_seconds.get(job.model) or ask.limits.load_seconds
+    return dedicated_budget(ask.limits, rate, row_tokens, load_seconds)

@@ -67,16 +67,16 @@ def check_spec(spec: records_pb2.JobSpec) -> None:
     require(name.tenant == spec.tenant, "spec.tenant", f"must be the tenant of the name, {name.tenant}")
     require_text(spec.model, "spec.model")
     require(spec.HasField("complete_by_time"), "spec.complete_by_time", "must be set")
-    known_mode = spec.execution_mode in (job_pb2.EXECUTION_MODE_SHARED, job_pb2.EXECUTION_MODE_DEDICATED)
-    require(known_mode, "spec.execution_mode", "must be SHARED or DEDICATED")
+    known_mode = spec.execution_mode in job_pb2.ExecutionMode.values()
+    require(known_mode, "spec.execution_mode", "must be SHARED, DEDICATED or absent")
     if spec.request_id:
         require_text(spec.request_id, "spec.request_id")
         require_sha256(spec.request_digest, "spec.request_digest")
 
 
-def admit_unseen(_job: Job) -> Admission:
+def admit_unseen(job: Job) -> Admission:
     """Take a job without looking at the capacity: for replays of the past and tests of other things."""
-    return Admission()
+    return Admission(mode=job.spec.execution_mode or job_pb2.EXECUTION_MODE_SHARED)
 
 
 def seal_job(

@@ -31,6 +31,8 @@ class Limits:
         owed_seconds: engine-seconds that another tenant may be owed before a worker leaves its model (Q), for a model
             that loads in `load_seconds`; in proportion for others.
         load_seconds: what loading a model takes where no worker measured it.
+        dedicated_loads: a job that left its mode open gets engines of its own where a chunk keeps one busy for at least
+            so many times what loading the model takes; 0: never.
         admission_headroom: share of the capacity that admission promises to nobody.
         tenant_leases: caps of single tenants in place of `max_leases_per_tenant`.
     """
@@ -54,6 +56,7 @@ class Limits:
     flex_weight: float = 1.0
     owed_seconds: float = 600.0
     load_seconds: float = LOAD_SECONDS
+    dedicated_loads: float = 10.0
     admission_headroom: float = 0.1
     tenant_leases: Mapping[str, int] = field(default_factory=dict[str, int])
 

@@ -13,6 +13,7 @@ ServiceClass: TypeAlias = "job_pb2.ServiceClass.ValueType"
 DeadlinePolicy: TypeAlias = "job_pb2.DeadlinePolicy.ValueType"
 SlaState: TypeAlias = "job_pb2.SlaState.ValueType"
 EqualAnswers: TypeAlias = "job_pb2.EqualAnswers.ValueType"
+ExecutionMode: TypeAlias = "job_pb2.ExecutionMode.ValueType"
 
 TERMINAL_STATES: frozenset[JobState] = frozenset(
     {
@@ -298,7 +299,8 @@ class Job:
         outlook: whether the deadline will hold.
         raised_class: the class after escalation; UNSPECIFIED without one.
         parallelism: factor on the cap of the job's leases, above 1 after escalation.
-        text_bytes: sum over the input segments; so is `max_output_tokens`.
+        text_bytes: sum over the input segments; so are `max_output_tokens` and `shared_only_rows`.
+        mode: how rows reach an engine; UNSPECIFIED where the service is to choose at the seal.
         row_tokens: expected tokens of a row without a result, and at the 90th percentile; 0 until sealed.
         promised_ns: when the first ETA was made, and what it was, at the 50th and 90th percentile; 0 until then.
         admitted_at_risk: sealed although the deadline may not hold.
@@ -348,6 +350,8 @@ class Job:
     parallelism: int = 1
     text_bytes: int = 0
     max_output_tokens: int = 0
+    shared_only_rows: int = 0
+    mode: ExecutionMode = job_pb2.EXECUTION_MODE_UNSPECIFIED
     row_tokens: int = 0
     row_tokens_p90: int = 0
     promised_ns: int = 0

@@ -7,6 +7,7 @@ from itertools import islice
 
 from services.scheduler.core.cleanup import cleanup_kind
 from services.scheduler.core.codec import segment_message
+from services.scheduler.core.modes import mode_of
 from services.scheduler.core.records import Job, JobState, Lease, LeaseKind, Part, Segment
 from services.scheduler.core.state import State
 from services.scheduler.core.times import to_timestamp
@@ -48,6 +49,7 @@ def job_record(job: Job, *, loading: bool = False) -> records_pb2.JobRecord:
         equal_answers=job.equal_answers,
         dataset=job.seal.dataset if job.seal else job.spec.dataset,
         result_count=job.results,
+        execution_mode=mode_of(job),
     )
     _set_times(record, job)
     _set_terms(record, job)
@@ -162,7 +164,7 @@ def lease_message(state: State, lease: Lease, ttl_seconds: float) -> scheduler_s
     message = scheduler_service_pb2.Lease(
         kind=_WIRE_KIND[lease.kind],
         # Of a job in the archive its name is known, which is all that a cleanup task needs.
-        spec=job.spec if job else records_pb2.JobSpec(name=lease.job, tenant=parse_job(lease.job).tenant),
+        spec=_leased_spec(job) if job else records_pb2.JobSpec(name=lease.job, tenant=parse_job(lease.job).tenant),
         fence=lease.fence,
         attempt=lease.attempt,
     )
@@ -174,6 +176,16 @@ def lease_message(state: State, lease: Lease, ttl_seconds: float) -> scheduler_s
     else:
         _describe_closing(state, message, state.jobs[lease.job])
     return message
+
+
+def _leased_spec(job: Job) -> records_pb2.JobSpec:
+    mode = mode_of(job)
+    if mode == job.spec.execution_mode:
+        return job.spec
+    spec = records_pb2.JobSpec()
+    spec.CopyFrom(job.spec)
+    spec.execution_mode = mode
+    return spec
 
 
 def _describe_chunk(state: State, message: scheduler_service_pb2.Lease, lease: Lease) -> None:

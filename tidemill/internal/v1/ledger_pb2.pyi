@@ -831,6 +831,7 @@ class JobSealed(_message.Message):
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     ETA_P50_TIME_FIELD_NUMBER: _builtins.int
     ETA_P90_TIME_FIELD_NUMBER: _builtins.int
+    EXECUTION_MODE_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Job name."""
     row_count: _builtins.int
@@ -845,6 +846,8 @@ class JobSealed(_message.Message):
     """The deadline may not hold, and the owner accepts that."""
     model_digest: _builtins.str
     """Weights (hex) that have to answer; empty where they were not known."""
+    execution_mode: _job_pb2.ExecutionMode.ValueType
+    """How rows reach an engine; UNSPECIFIED in old ledgers, which reads as the job's specification says."""
     @_builtins.property
     def eta_p50_time(self) -> _timestamp_pb2.Timestamp:
         """Time by which the job was expected to end with probability 1/2, at admission; unset where it could not be told."""
@@ -865,10 +868,11 @@ class JobSealed(_message.Message):
         model_digest: _builtins.str = ...,
         eta_p50_time: _timestamp_pb2.Timestamp | None = ...,
         eta_p90_time: _timestamp_pb2.Timestamp | None = ...,
+        execution_mode: _job_pb2.ExecutionMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_at_risk", b"admitted_at_risk", "dataset", b"dataset", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "input_data_version", b"input_data_version", "input_manifest_key", b"input_manifest_key", "job", b"job", "model_digest", b"model_digest", "row_count", b"row_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_at_risk", b"admitted_at_risk", "dataset", b"dataset", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "input_manifest_key", b"input_manifest_key", "job", b"job", "model_digest", b"model_digest", "row_count", b"row_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,7 +73,9 @@ class JobSpec(_message.Message):
     model: _builtins.str
     """Model id, without `models/`."""
     execution_mode: _job_pb2.ExecutionMode.ValueType
-    """How rows reach an engine; never UNSPECIFIED."""
+    """How rows reach an engine, as the client asked; UNSPECIFIED lets the scheduler choose at the seal. A lease names the
+    mode that was chosen.
+    """
     dataset: _builtins.str
     """Output dataset as the client named it; empty means by input and model."""
     origin_run_id: _builtins.str
@@ -153,6 +155,7 @@ class SegmentRef(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     TEXT_BYTES_FIELD_NUMBER: _builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    SHARED_ONLY_ROWS_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Object-store key."""
     start: _builtins.int
@@ -169,6 +172,10 @@ class SegmentRef(_message.Message):
     """Sum over its rows of the most tokens each may generate in all its answers, as far as it is limited; 0 in old
     ledgers.
     """
+    shared_only_rows: _builtins.int
+    """How many of its rows an engine of the job's own could not answer, by what the rows themselves ask for (several
+    answers, log probabilities, a schema, no generation at all); 0 in old ledgers.
+    """
     def __init__(
         self,
         *,
@@ -179,10 +186,11 @@ class SegmentRef(_message.Message):
         size_bytes: _builtins.int = ...,
         text_bytes: _builtins.int = ...,
         max_output_tokens: _builtins.int = ...,
+        shared_only_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "key", b"key", "max_output_tokens", b"max_output_tokens", "sha256", b"sha256", "size_bytes", b"size_bytes", "start", b"start", "text_bytes", b"text_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "key", b"key", "max_output_tokens", b"max_output_tokens", "sha256", b"sha256", "shared_only_rows", b"shared_only_rows", "size_bytes", b"size_bytes", "start", b"start", "text_bytes", b"text_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,7 +244,9 @@ Global___RowTally: _TypeAlias = RowTally  # noqa: Y015
 
 @_typing.final
 class PartRef(_message.Message):
-    """Result rows of one chunk that became visible together: one Parquet file."""
+    """Result rows of one chunk that became visible together: one Parquet file. A chunk may be halved later: parts of the halves
+    lie within it, and are committed behind its own.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -321,6 +331,7 @@ class ModelReport(_message.Message):
     TASKS_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     ENGINE_DEATHS_FIELD_NUMBER: _builtins.int
+    SPARE_ENGINES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model id."""
     state: _model_service_pb2.ModelState.ValueType
@@ -345,6 +356,8 @@ class ModelReport(_message.Message):
     """Engines of it in the worker's memory that answer, from 0."""
     engine_deaths: _builtins.int
     """Its engines that died at this worker since it started, from 0."""
+    spare_engines: _builtins.int
+    """Further engines of it that the worker has room for beside all that are in memory or wanted there, from 0 to 1000."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_model_service_pb2.Task.ValueType]:
         """What the model can be asked for; none from workers of earlier builds means TASK_GENERATE."""
@@ -365,10 +378,11 @@ class ModelReport(_message.Message):
         tasks: _abc.Iterable[_model_service_pb2.Task.ValueType] | None = ...,
         replicas: _builtins.int = ...,
         engine_deaths: _builtins.int = ...,
+        spare_engines: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "engine_build", b"engine_build", "engine_deaths", b"engine_deaths", "has_chat_template", b"has_chat_template", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "model", b"model", "replicas", b"replicas", "state", b"state", "tasks", b"tasks", "tokenizer_key", b"tokenizer_key", "tokenizer_sha256", b"tokenizer_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "engine_build", b"engine_build", "engine_deaths", b"engine_deaths", "has_chat_template", b"has_chat_template", "load_seconds", b"load_seconds", "max_model_len", b"max_model_len", "message", b"message", "model", b"model", "replicas", b"replicas", "spare_engines", b"spare_engines", "state", b"state", "tasks", b"tasks", "tokenizer_key", b"tokenizer_key", "tokenizer_sha256", b"tokenizer_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -413,6 +427,7 @@ class JobRecord(_message.Message):
     ESCALATED_FIELD_NUMBER: _builtins.int
     ENGINE_RECORD_FIELD_NUMBER: _builtins.int
     EQUAL_ANSWERS_FIELD_NUMBER: _builtins.int
+    EXECUTION_MODE_FIELD_NUMBER: _builtins.int
     state: _job_pb2.JobState.ValueType
     """State of the job."""
     phase: _job_pb2.JobPhase.ValueType
@@ -453,6 +468,8 @@ class JobRecord(_message.Message):
     """SHA-256 of the record of the engine that answered first; set at the first result."""
     equal_answers: _job_pb2.EqualAnswers.ValueType
     """What the engines that answered promise together."""
+    execution_mode: _job_pb2.ExecutionMode.ValueType
+    """How its rows reach an engine: as asked, or as chosen at the seal; UNSPECIFIED until then."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """The client's part."""
@@ -541,10 +558,11 @@ class JobRecord(_message.Message):
         escalated: _builtins.bool = ...,
         engine_record: _builtins.bytes = ...,
         equal_answers: _job_pb2.EqualAnswers.ValueType = ...,
+        execution_mode: _job_pb2.ExecutionMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_by_time", b"complete_by_time", "create_time", b"create_time", "end_time", b"end_time", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "pause", b"pause", "row_counts", b"row_counts", "seal_time", b"seal_time", "spec", b"spec", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "engine_record", b"engine_record", "equal_answers", b"equal_answers", "error_message", b"error_message", "error_reason", b"error_reason", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "input_data_version", b"input_data_version", "model_digest", b"model_digest", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "output_data_version", b"output_data_version", "output_manifest_key", b"output_manifest_key", "pause", b"pause", "phase", b"phase", "result_count", b"result_count", "revision", b"revision", "row_counts", b"row_counts", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "spec", b"spec", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_at_risk", b"admitted_at_risk", "complete_by_time", b"complete_by_time", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "engine_build", b"engine_build", "engine_record", b"engine_record", "equal_answers", b"equal_answers", "error_message", b"error_message", "error_reason", b"error_reason", "escalated", b"escalated", "escalation", b"escalation", "estimated_finish_time", b"estimated_finish_time", "eta_p50_time", b"eta_p50_time", "eta_p90_time", b"eta_p90_time", "execution_mode", b"execution_mode", "input_data_version", b"input_data_version", "model_digest", b"model_digest", "next_offset", b"next_offset", "on_deadline", b"on_deadline", "output_data_version", b"output_data_version", "output_manifest_key", b"output_manifest_key", "pause", b"pause", "phase", b"phase", "result_count", b"result_count", "revision", b"revision", "row_counts", b"row_counts", "seal_time", b"seal_time", "service_class", b"service_class", "sla_state", b"sla_state", "spec", b"spec", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
