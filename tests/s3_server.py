@@ -57,7 +57,12 @@ class S3Server:
         """Start it and wait until its bucket is there."""
         with (self.folder / "weed.log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *self.command], stdout=log, stderr=log, start_new_session=True
+                ["setpriv", "--pdeathsig", "KILL", *self.command],
+                # Sockets that no option names go there.
+                env={**os.environ, "TMPDIR": str(self.folder)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         wait_for(self._keeps_files, START_SECONDS, f"S3 server; see {self.folder}/weed.log")
 
@@ -139,6 +144,7 @@ def _server(folder: Path) -> S3Server:
     command = [str(PROGRAM), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", *options]
     # Its makers are told of every start unless this is off; and nothing here is to be reached or reported.
     command += ["-master.telemetry=false", "-s3.iam=false", "-s3.autoCreateBucket=false", f"-s3.config={config}"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += [f"-filer.localSocket={folder}/filer.sock", "-volume.max=0", "-master.volumeSizeLimitMB=64"]
     return S3Server(f"http://127.0.0.1:{ports[6]}", folder, command)
 

@@ -20,7 +20,9 @@ from services.gateway.catalogue import ModelCatalogue
 from services.gateway.completions import Completions
 from services.gateway.create import CreateJob
 from services.gateway.drain import Drain
+from services.gateway.export_results import ExportResults
 from services.gateway.guard import Guard
+from services.gateway.import_rows import ImportRows
 from services.gateway.job_copier import JobCopier
 from services.gateway.jobs import Jobs
 from services.gateway.limits import MAX_MESSAGE_BYTES
@@ -92,6 +94,7 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
     writers = Writers(scheduler, store, catalogue, limits, budget=budget, streams=streams)
     sealer = Sealer(scheduler, store)
     copier = JobCopier(writers, sealer, catalogue, scheduler=scheduler, background=background)
+    results, transfers = ReadResults(scheduler, store, drain), settings.transfers_of(common)
     service = JobService(
         callers,
         store,
@@ -110,12 +113,14 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
             idle_seconds=settings.append_idle_seconds,
         ),
         watch=WatchJob(scheduler, store, drain, settings.heartbeat_seconds),
-        results=ReadResults(scheduler, store, drain),
+        results=results,
         completions=Completions(scheduler, store),
         verbs=Verbs(scheduler, store),
         again=AskAgain(copier, scheduler, store),
         streams=Streams(settings.streams_per_tenant),
         provenance=Provenance(scheduler, store),
+        importer=ImportRows(writers, scheduler, transfers, drain),
+        exporter=ExportResults(results, scheduler, store, transfers),
     )
     return Gateway(
         service,

@@ -14,6 +14,8 @@ from services.gateway.auth import Principal, caller
 from services.gateway.completions import Completions
 from services.gateway.convert import public_job
 from services.gateway.create import CreateJob
+from services.gateway.export_results import ExportResults
+from services.gateway.import_rows import ImportRows
 from services.gateway.jobs import Jobs
 from services.gateway.models import Models
 from services.gateway.provenance import Provenance
@@ -37,6 +39,7 @@ from tidemill.v1 import (
     provenance_pb2,
     quota_service_pb2,
     quota_service_pb2_grpc,
+    transfer_pb2,
 )
 
 
@@ -71,7 +74,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         again: AskAgain,
         provenance: Provenance,
         streams: Streams,
+        importer: ImportRows,
+        exporter: ExportResults,
     ) -> None:
+        self._importer = importer
+        self._exporter = exporter
         self._callers = callers
         self._store = store
         self._create = create
@@ -103,6 +110,16 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.AppendRowsOnceRequest, context: Any
     ) -> job_service_pb2.AppendAck:
         return await self._append_once.handle(self._callers.caller(context), request)
+
+    async def ImportRows(
+        self, request: transfer_pb2.ImportRowsRequest, context: Any
+    ) -> transfer_pb2.ImportRowsResponse:
+        return await self._importer.handle(self._callers.caller(context, request), request)
+
+    async def ExportResults(
+        self, request: transfer_pb2.ExportResultsRequest, context: Any
+    ) -> transfer_pb2.ExportResultsResponse:
+        return await self._exporter.handle(self._callers.caller(context, request), request)
 
     async def SealJob(self, request: job_service_pb2.SealJobRequest, context: Any) -> job_pb2.Job:
         name = self._callers.caller(context, request).job(request.name)

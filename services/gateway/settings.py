@@ -6,7 +6,9 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.gateway.limits import MAX_FRAME_BYTES
+from services.gateway.places import Roots, check_roots
 from services.gateway.rates import RateLimits
+from services.gateway.transfers import Transfers
 from tidemill.config import CommonSettings
 from tidemill.keys import MIN_PEPPER_BYTES
 from tidemill.tls import TlsFiles, optional_files
@@ -76,6 +78,21 @@ class GatewaySettings(BaseSettings):
     )
     drain_seconds: float = Field(default=10, ge=0, le=600, description="How long open calls may last after SIGTERM.")
 
+    import_roots: str = Field(
+        default="",
+        description="Folders and bucket prefixes whose files ImportRows may read: "
+        "`file:///data/{tenant},s3://bucket/in`. Default: none.",
+    )
+    export_roots: str = Field(default="", description="The same for files that ExportResults may write. Default: none.")
+    import_bytes: int = Field(default=16 << 30, ge=1024, description="Largest file that ImportRows reads.")
+    transfers: int = Field(default=4, ge=1, le=64, description="Imports and exports at a time.")
+    spool: Path | None = Field(default=None, description="Folder for files on their way. Default: `<home>/spool`.")
+
+    @field_validator("import_roots", "export_roots")
+    @classmethod
+    def _are_roots(cls, text: str) -> str:
+        return check_roots(text)
+
     @field_validator("key_pepper")
     @classmethod
     def _long_enough(cls, pepper: SecretStr) -> SecretStr:
@@ -105,6 +122,16 @@ class GatewaySettings(BaseSettings):
             self.tenant_upload_bytes_per_second,
             self.tenant_download_bytes_per_second,
             self.tenant_streams,
+        )
+
+    def transfers_of(self, common: CommonSettings) -> Transfers:
+        """What imports and exports may do."""
+        return Transfers(
+            Roots(self.import_roots, "TIDEMILL_GATEWAY_IMPORT_ROOTS"),
+            Roots(self.export_roots, "TIDEMILL_GATEWAY_EXPORT_ROOTS"),
+            self.spool or common.home / "spool",
+            self.import_bytes,
+            self.transfers,
         )
 
     def store_uri(self, common: CommonSettings) -> str:

@@ -61,6 +61,7 @@ def _register() -> None:
         replay,
         results,
         submit,
+        transfer,
         up,
         verbs,
         verify,
@@ -71,10 +72,12 @@ def _register() -> None:
     app.command("up")(up.up)
     app.command("demo")(demo.demo)
     app.command("submit")(submit.submit)
+    app.command("import")(transfer.import_file)
     app.command("jobs")(jobs.list_jobs)
     app.command("show")(jobs.show)
     app.command("watch")(watch.watch)
     app.command("results")(results.results)
+    app.command("export")(transfer.export)
     app.command("cancel")(jobs.cancel)
     app.command("pause")(verbs.pause)
     app.command("resume")(verbs.resume)

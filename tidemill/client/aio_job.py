@@ -12,7 +12,7 @@ from tidemill.client.optional import require
 from tidemill.client.terms import Deadline, Terms
 from tidemill.client.vectors import EMBEDDING_FIELDS, vectors
 from tidemill.errors import TidemillError
-from tidemill.v1 import job_pb2, job_service_pb2, provenance_pb2, row_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, provenance_pb2, row_pb2, transfer_pb2
 
 
 class AsyncJobHandle:
@@ -108,6 +108,14 @@ class AsyncJobHandle:
     async def explain(self) -> job_service_pb2.ExplainJobResponse:
         """What the job waits for, and what would change it."""
         return await self._call(calls.explain_job(self.name))
+
+    async def import_rows(self, uri: str, start: int = 0) -> transfer_pb2.ImportRowsResponse:
+        """As `JobHandle.import_rows`."""
+        return await self._call(calls.import_rows(self.name, uri, start))
+
+    async def export(self, uri: str, *, overwrite: bool = False) -> transfer_pb2.ExportResultsResponse:
+        """As `JobHandle.export`."""
+        return await self._call(calls.export_results(self.name, uri, overwrite=overwrite))
 
     async def provenance(self, row_index: int) -> provenance_pb2.RowProvenance:
         """As `JobHandle.provenance`."""

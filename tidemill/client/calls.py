@@ -17,6 +17,7 @@ from tidemill.v1 import (
     model_service_pb2,
     provenance_pb2,
     quota_service_pb2,
+    transfer_pb2,
 )
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ pb = job_service_pb2
 
 CALL_SECONDS = 30.0
 _RETRY_SECONDS = 600.0
+_TRANSFER_SECONDS = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,16 @@ def replay_rows(name: str, rows: Iterable[int], deadline: Any, request_id: str) 
     if deadline is not None:
         request.completion_window.CopyFrom(window_of(deadline))
     return Call("jobs", "ReplayRows", request, _RETRY_SECONDS)
+
+
+def import_rows(name: str, uri: str, start: int) -> Call[transfer_pb2.ImportRowsResponse]:
+    request = transfer_pb2.ImportRowsRequest(name=name, uri=uri, start_offset=start)
+    return Call("jobs", "ImportRows", request, _TRANSFER_SECONDS)
+
+
+def export_results(name: str, uri: str, *, overwrite: bool) -> Call[transfer_pb2.ExportResultsResponse]:
+    request = transfer_pb2.ExportResultsRequest(name=name, uri=uri, overwrite=overwrite)
+    return Call("jobs", "ExportResults", request, _TRANSFER_SECONDS)
 
 
 def list_jobs(

@@ -13,7 +13,7 @@ from tidemill.client.terms import Deadline, Terms
 from tidemill.client.transport import Transport
 from tidemill.client.vectors import EMBEDDING_FIELDS, vectors
 from tidemill.errors import TidemillError
-from tidemill.v1 import job_pb2, job_service_pb2, provenance_pb2, row_pb2
+from tidemill.v1 import job_pb2, job_service_pb2, provenance_pb2, row_pb2, transfer_pb2
 
 
 class JobHandle:
@@ -146,6 +146,21 @@ class JobHandle:
     def explain(self) -> job_service_pb2.ExplainJobResponse:
         """What the job waits for, and what would change it."""
         return self._call(calls.explain_job(self.name))
+
+    def import_rows(self, uri: str, start: int = 0) -> transfer_pb2.ImportRowsResponse:
+        """Append the rows of a `.jsonl` or `.parquet` file that the gateway may read, as rows from
+        `start` on: `file:///…` or `s3://…`.
+
+        Repeating it resumes. Seal the job with the answer's `next_offset` afterwards.
+        """
+        return self._call(calls.import_rows(self.name, uri, start))
+
+    def export(self, uri: str, *, overwrite: bool = False) -> transfer_pb2.ExportResultsResponse:
+        """Write all answers of the finished job to a `.jsonl` or `.parquet` file where the gateway may write.
+
+        Repeating it is fine; a file with other content is FILE_EXISTS without `overwrite`.
+        """
+        return self._call(calls.export_results(self.name, uri, overwrite=overwrite))
 
     def provenance(self, row_index: int) -> provenance_pb2.RowProvenance:
         """Where the answer of one row comes from, digest by digest; OFFSET_OUT_OF_RANGE without such a row."""

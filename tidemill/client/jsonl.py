@@ -60,7 +60,7 @@ def check_file(path: Path, model: str | None = None) -> FileSummary:
         if duplicate := ids.first_duplicate():
             first, second = duplicate
             problem = f"is the same as on line {first}; make every custom_id unique in the file"
-            _refuse(path.name, second, "custom_id", problem, Reason.INVALID_FILE)
+            refuse(path.name, second, "custom_id", problem, Reason.INVALID_FILE)
     return FileSummary(rows, frozenset(endpoints), frozenset(models))
 
 
@@ -84,7 +84,7 @@ def read_lines(stream: BinaryIO, name: str, model: str | None = None) -> Iterato
         found = True
         if model and request.model and request.model != model:
             problem = f'is "{request.model}" while the job is for "{model}"; submit a job for each model'
-            _refuse(name, number, "body.model", problem, Reason.INVALID_FILE)
+            refuse(name, number, "body.model", problem, Reason.INVALID_FILE)
         yield InputLine(number, request)
     if not found:
         raise TidemillError(
@@ -109,7 +109,7 @@ def _raw_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
             _check_magic(raw, name)
             raw = raw.removeprefix(codecs.BOM_UTF8)
         if len(raw) > MAX_LINE_BYTES:
-            _refuse(name, number, "", f"the line is longer than {MAX_LINE_BYTES >> 20} MiB; shorten the prompt")
+            refuse(name, number, "", f"the line is longer than {MAX_LINE_BYTES >> 20} MiB; shorten the prompt")
         if raw.strip():
             yield number, raw
 
@@ -123,20 +123,22 @@ def _check_magic(raw: bytes, name: str) -> None:
 
 def _parse_line(raw: bytes, name: str, number: int, *, first: bool) -> ParsedRequest:
     try:
-        value = json.loads(
-            raw.decode(), object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=_finite
-        )
-        return parse_request(value, f"row-{number}")
+        return parse_request(decode_json(raw.decode()), f"row-{number}")
     except FieldError as exc:
-        _refuse(name, number, exc.key, exc.problem, exc.reason)
+        refuse(name, number, exc.key, exc.problem, exc.reason)
     except UnicodeDecodeError as exc:
-        _refuse(name, number, "", f"is not UTF-8 (byte {exc.start} is 0x{raw[exc.start]:02x}); save it as UTF-8")
+        refuse(name, number, "", f"is not UTF-8 (byte {exc.start} is 0x{raw[exc.start]:02x}); save it as UTF-8")
     except RecursionError:
-        _refuse(name, number, "", "is nested too deeply")
+        refuse(name, number, "", "is nested too deeply")
     except ValueError as exc:
         why = exc.msg + f" at column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else str(exc)
         remedy = "the file must be JSONL: one JSON object a line" if first else "write one JSON object a line"
-        _refuse(name, number, "", f"is not JSON ({why}); {remedy}")
+        refuse(name, number, "", f"is not JSON ({why}); {remedy}")
+
+
+def decode_json(text: str) -> object:
+    """The value in `text`; FieldError for a key that stands twice, ValueError for what is not JSON."""
+    return json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=_finite)
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -161,9 +163,12 @@ def _finite(text: str) -> float:
     return value
 
 
-def _refuse(file: str, line: int, key: str, problem: str, reason: Reason = Reason.INVALID_FILE) -> NoReturn:
-    place = f'{file} line {line}, "{key}"' if key else f"{file} line {line}"
-    metadata = {"file": file, "line": line, **({"key": key} if key else {})}
+def refuse(
+    file: str, line: int, key: str, problem: str, reason: Reason = Reason.INVALID_FILE, *, unit: str = "line"
+) -> NoReturn:
+    """Raise the fault of a line, or of what else `unit` calls the parts of the file, counted from 1."""
+    place = f'{file} {unit} {line}, "{key}"' if key else f"{file} {unit} {line}"
+    metadata = {"file": file, unit: line, **({"key": key} if key else {})}
     # A wrong value in a file makes the file invalid; an unsupported parameter keeps its own reason.
     reason = Reason.INVALID_FILE if reason is Reason.INVALID_ARGUMENT else reason
     # A key may hold half of a surrogate pair, which no terminal can print.

@@ -6,6 +6,7 @@ import warnings
 from tidemill.v1 import job_pb2 as tidemill_dot_v1_dot_job__pb2
 from tidemill.v1 import job_service_pb2 as tidemill_dot_v1_dot_job__service__pb2
 from tidemill.v1 import provenance_pb2 as tidemill_dot_v1_dot_provenance__pb2
+from tidemill.v1 import transfer_pb2 as tidemill_dot_v1_dot_transfer__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -55,6 +56,11 @@ class JobServiceStub:
                 request_serializer=tidemill_dot_v1_dot_job__service__pb2.AppendRowsOnceRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_job__service__pb2.AppendAck.FromString,
                 _registered_method=True)
+        self.ImportRows = channel.unary_unary(
+                '/tidemill.v1.JobService/ImportRows',
+                request_serializer=tidemill_dot_v1_dot_transfer__pb2.ImportRowsRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_transfer__pb2.ImportRowsResponse.FromString,
+                _registered_method=True)
         self.SealJob = channel.unary_unary(
                 '/tidemill.v1.JobService/SealJob',
                 request_serializer=tidemill_dot_v1_dot_job__service__pb2.SealJobRequest.SerializeToString,
@@ -89,6 +95,11 @@ class JobServiceStub:
                 '/tidemill.v1.JobService/ReadResults',
                 request_serializer=tidemill_dot_v1_dot_job__service__pb2.ReadResultsRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_job__service__pb2.ReadResultsResponse.FromString,
+                _registered_method=True)
+        self.ExportResults = channel.unary_unary(
+                '/tidemill.v1.JobService/ExportResults',
+                request_serializer=tidemill_dot_v1_dot_transfer__pb2.ExportResultsRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_transfer__pb2.ExportResultsResponse.FromString,
                 _registered_method=True)
         self.ListCompletions = channel.unary_unary(
                 '/tidemill.v1.JobService/ListCompletions',
@@ -176,6 +187,15 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportRows(self, request, context):
+        """Appends the rows of a file that the gateway may read: OpenAI batch JSONL or Parquet. Repeating it resumes: rows that
+        are durable are compared. A bad row is INVALID_ARGUMENT, with its line or position in the file; the metadata's
+        `next_offset` is the durable end then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SealJob(self, request, context):
         """Fixes the rows and queues the job. Repeating it with the same count returns the job.
         """
@@ -222,6 +242,13 @@ class JobServiceServicer:
 
     def ReadResults(self, request, context):
         """Streams results; readable while the job runs, resumable by offset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportResults(self, request, context):
+        """Writes all results of a finished job to a file in input order, at once and whole or not at all. Repeating it is OK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -316,6 +343,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=tidemill_dot_v1_dot_job__service__pb2.AppendRowsOnceRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_job__service__pb2.AppendAck.SerializeToString,
             ),
+            'ImportRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportRows,
+                    request_deserializer=tidemill_dot_v1_dot_transfer__pb2.ImportRowsRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_transfer__pb2.ImportRowsResponse.SerializeToString,
+            ),
             'SealJob': grpc.unary_unary_rpc_method_handler(
                     servicer.SealJob,
                     request_deserializer=tidemill_dot_v1_dot_job__service__pb2.SealJobRequest.FromString,
@@ -350,6 +382,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ReadResults,
                     request_deserializer=tidemill_dot_v1_dot_job__service__pb2.ReadResultsRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_job__service__pb2.ReadResultsResponse.SerializeToString,
+            ),
+            'ExportResults': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportResults,
+                    request_deserializer=tidemill_dot_v1_dot_transfer__pb2.ExportResultsRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_transfer__pb2.ExportResultsResponse.SerializeToString,
             ),
             'ListCompletions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCompletions,
@@ -487,6 +524,33 @@ class JobService:
             '/tidemill.v1.JobService/AppendRowsOnce',
             tidemill_dot_v1_dot_job__service__pb2.AppendRowsOnceRequest.SerializeToString,
             tidemill_dot_v1_dot_job__service__pb2.AppendAck.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/ImportRows',
+            tidemill_dot_v1_dot_transfer__pb2.ImportRowsRequest.SerializeToString,
+            tidemill_dot_v1_dot_transfer__pb2.ImportRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -676,6 +740,33 @@ class JobService:
             '/tidemill.v1.JobService/ReadResults',
             tidemill_dot_v1_dot_job__service__pb2.ReadResultsRequest.SerializeToString,
             tidemill_dot_v1_dot_job__service__pb2.ReadResultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportResults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.JobService/ExportResults',
+            tidemill_dot_v1_dot_transfer__pb2.ExportResultsRequest.SerializeToString,
+            tidemill_dot_v1_dot_transfer__pb2.ExportResultsResponse.FromString,
             options,
             channel_credentials,
             insecure,

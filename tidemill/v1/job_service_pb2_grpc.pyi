@@ -8,6 +8,7 @@ from grpc import aio as _aio
 from tidemill.v1 import job_pb2 as _job_pb2
 from tidemill.v1 import job_service_pb2 as _job_service_pb2
 from tidemill.v1 import provenance_pb2 as _provenance_pb2
+from tidemill.v1 import transfer_pb2 as _transfer_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -53,6 +54,11 @@ class JobServiceStub:
     fast. The same rules hold: it takes over from an open stream, and a repeated frame is a duplicate. A refused frame is
     an error here, with the row errors as field violations and `expected_offset` in the metadata.
     """
+    ImportRows: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ImportRowsRequest, _transfer_pb2.ImportRowsResponse]
+    """Appends the rows of a file that the gateway may read: OpenAI batch JSONL or Parquet. Repeating it resumes: rows that
+    are durable are compared. A bad row is INVALID_ARGUMENT, with its line or position in the file; the metadata's
+    `next_offset` is the durable end then.
+    """
     SealJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SealJobRequest, _job_pb2.Job]
     """Fixes the rows and queues the job. Repeating it with the same count returns the job."""
     SubmitJob: _grpc.StreamUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_pb2.Job]
@@ -71,6 +77,8 @@ class JobServiceStub:
     """
     ReadResults: _grpc.UnaryStreamMultiCallable[_job_service_pb2.ReadResultsRequest, _job_service_pb2.ReadResultsResponse]
     """Streams results; readable while the job runs, resumable by offset."""
+    ExportResults: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ExportResultsRequest, _transfer_pb2.ExportResultsResponse]
+    """Writes all results of a finished job to a file in input order, at once and whole or not at all. Repeating it is OK."""
     ListCompletions: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListCompletionsRequest, _job_service_pb2.ListCompletionsResponse]
     """Reads the ordered feed of accepted and finished jobs, for Dagster and other consumers."""
     PauseJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_pb2.Job]
@@ -117,6 +125,11 @@ class JobServiceAsyncStub(JobServiceStub):
     fast. The same rules hold: it takes over from an open stream, and a repeated frame is a duplicate. A refused frame is
     an error here, with the row errors as field violations and `expected_offset` in the metadata.
     """
+    ImportRows: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ImportRowsRequest, _transfer_pb2.ImportRowsResponse]  # type: ignore[assignment]
+    """Appends the rows of a file that the gateway may read: OpenAI batch JSONL or Parquet. Repeating it resumes: rows that
+    are durable are compared. A bad row is INVALID_ARGUMENT, with its line or position in the file; the metadata's
+    `next_offset` is the durable end then.
+    """
     SealJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SealJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Fixes the rows and queues the job. Repeating it with the same count returns the job."""
     SubmitJob: _aio.StreamUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_pb2.Job]  # type: ignore[assignment]
@@ -135,6 +148,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     ReadResults: _aio.UnaryStreamMultiCallable[_job_service_pb2.ReadResultsRequest, _job_service_pb2.ReadResultsResponse]  # type: ignore[assignment]
     """Streams results; readable while the job runs, resumable by offset."""
+    ExportResults: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ExportResultsRequest, _transfer_pb2.ExportResultsResponse]  # type: ignore[assignment]
+    """Writes all results of a finished job to a file in input order, at once and whole or not at all. Repeating it is OK."""
     ListCompletions: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListCompletionsRequest, _job_service_pb2.ListCompletionsResponse]  # type: ignore[assignment]
     """Reads the ordered feed of accepted and finished jobs, for Dagster and other consumers."""
     PauseJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.PauseJobRequest, _job_pb2.Job]  # type: ignore[assignment]
@@ -198,6 +213,17 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ImportRows(
+        self,
+        request: _transfer_pb2.ImportRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.ImportRowsResponse, _abc.Awaitable[_transfer_pb2.ImportRowsResponse]]:
+        """Appends the rows of a file that the gateway may read: OpenAI batch JSONL or Parquet. Repeating it resumes: rows that
+        are durable are compared. A bad row is INVALID_ARGUMENT, with its line or position in the file; the metadata's
+        `next_offset` is the durable end then.
+        """
+
+    @_abc_1.abstractmethod
     def SealJob(
         self,
         request: _job_service_pb2.SealJobRequest,
@@ -256,6 +282,14 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.ReadResultsResponse], _abc.AsyncIterator[_job_service_pb2.ReadResultsResponse]]:
         """Streams results; readable while the job runs, resumable by offset."""
+
+    @_abc_1.abstractmethod
+    def ExportResults(
+        self,
+        request: _transfer_pb2.ExportResultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.ExportResultsResponse, _abc.Awaitable[_transfer_pb2.ExportResultsResponse]]:
+        """Writes all results of a finished job to a file in input order, at once and whole or not at all. Repeating it is OK."""
 
     @_abc_1.abstractmethod
     def ListCompletions(
