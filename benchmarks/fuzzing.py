@@ -13,7 +13,7 @@ from benchmarks.fuzz_calls import Call, FindingError, Line, calls
 from benchmarks.fuzz_examples import FreshJobs
 from tidemill.client import Client
 from tidemill.internal.v1 import scheduler_service_pb2
-from tidemill.v1 import admin_service_pb2, job_service_pb2, model_service_pb2
+from tidemill.v1 import admin_service_pb2, job_service_pb2, model_service_pb2, quota_service_pb2
 
 __all__ = ["Tally", "Target", "fresh_jobs", "fuzz", "public_services", "scheduler_services"]
 
@@ -25,7 +25,8 @@ def public_services() -> list[ServiceDescriptor]:
     jobs = job_service_pb2.DESCRIPTOR.services_by_name["JobService"]
     models = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
     admin = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
-    return [jobs, jobs, jobs, models, jobs, jobs, admin]
+    quotas = quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"]
+    return [jobs, jobs, jobs, models, jobs, quotas, jobs, admin]
 
 
 def scheduler_services() -> list[ServiceDescriptor]:
