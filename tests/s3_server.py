@@ -55,16 +55,21 @@ class S3Server:
 
     def start(self) -> None:
         """Start it and wait until its bucket is there."""
+        self.spawn()
+        wait_for(self._keeps_files, START_SECONDS, f"S3 server; see {self.folder}/weed.log")
+
+    def spawn(self) -> None:
+        """Start it."""
         with (self.folder / "weed.log").open("ab") as log:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *self.command],
                 # Sockets that no option names go there.
+                cwd=self.folder,
                 env={**os.environ, "TMPDIR": str(self.folder)},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        wait_for(self._keeps_files, START_SECONDS, f"S3 server; see {self.folder}/weed.log")
 
     def _keeps_files(self) -> bool:
         """Its parts find each other one by one: a bucket is there before its files can be read."""
@@ -116,21 +121,24 @@ def credentials(who: tuple[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_s3() -> Generator[S3Server]:
-    """A server on free ports, gone with everything that it kept when the context ends."""
+def running_s3(arguments: list[str] | None = None) -> Generator[S3Server]:
+    """A server on free ports, gone with everything that it kept when the context ends.
+
+    With `arguments` of its program it is one of somebody else's, and the context begins before it is ready.
+    """
     assert PROGRAM.exists(), f"{PROGRAM} is not installed; run: make venv"
     # Not pytest's folder: a socket's path ends at 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="tm-s3-"))
-    server = _server(folder)
+    server = _server(folder, arguments)
     try:
-        server.start()
+        server.spawn() if arguments else server.start()
         yield server
     finally:
         server.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _server(folder: Path) -> S3Server:
+def _server(folder: Path, arguments: list[str] | None) -> S3Server:
     ports = _free_ports(8)
     config = folder / "s3.json"
     identities = [
@@ -141,12 +149,15 @@ def _server(folder: Path) -> S3Server:
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
     names += ("filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
     options = [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
+    endpoint = f"http://127.0.0.1:{ports[6]}"
+    if arguments:
+        return S3Server(endpoint, folder, [str(PROGRAM), *arguments, *options])
     command = [str(PROGRAM), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", *options]
     # Its makers are told of every start unless this is off; and nothing here is to be reached or reported.
     command += ["-master.telemetry=false", "-s3.iam=false", "-s3.autoCreateBucket=false", f"-s3.config={config}"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += [f"-filer.localSocket={folder}/filer.sock", "-volume.max=0", "-master.volumeSizeLimitMB=64"]
-    return S3Server(f"http://127.0.0.1:{ports[6]}", folder, command)
+    return S3Server(endpoint, folder, command)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,26 @@ from scripts.tracked import ROOT
 from services.scheduler.ledger import RedisLedger
 from services.scheduler.settings import SchedulerSettings
 from tests.repo.test_deploy import CONTAINER_FILES, OURS, module_of, needs_variable, values
+from tests.s3_server import running_s3
 from tests.system.processes import wait_for
 from tidemill.errors import TidemillError
+from tidemill.store import open_store
 
 FOLDER = ROOT / "deploy" / "cluster"
 TEXT = (FOLDER / "compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
 EXAMPLE = (FOLDER / ".env.example").read_text()
-PINNED_IMAGE = re.compile(r"[a-z0-9./-]+:\d+\.\d+\.\d+(-[a-z0-9-]+)?|(redis|postgres):\d+\.\d+(\.\d+)?-bookworm")
+_BY_TWO = r"(redis|postgres):\d+\.\d+(\.\d+)?-bookworm|chrislusf/seaweedfs:\d+\.\d+"
+PINNED_IMAGE = re.compile(rf"[a-z0-9./-]+:\d+\.\d+\.\d+(-[a-z0-9-]+)?|{_BY_TWO}")
 INTERPOLATED = re.compile(r"\$\{([A-Z_0-9]+)(?::?[-?][^}]*)?\}")
 INSTANCE = "dagster_defs/instance/dagster.cluster.yaml"
-VALUES = {"REDIS_MAXMEMORY": "256mb", "REDIS_PASSWORD": "wave"}  # pragma: allowlist secret
+VALUES = {
+    "REDIS_MAXMEMORY": "256mb",
+    "REDIS_PASSWORD": "wave",
+    "S3_ACCESS_KEY": "id",
+    "S3_SECRET_KEY": "key",
+}  # pragma: allowlist secret
 
 
 def filled(text: str) -> str:
@@ -37,7 +46,17 @@ def filled(text: str) -> str:
 
 
 def test_the_set_has_two_of_what_must_not_be_alone() -> None:
-    expected = {"redis", "scheduler-1", "scheduler-2", "gateway-1", "gateway-2", "inference", "postgres", "webserver"}
+    expected = {
+        "redis",
+        "s3",
+        "scheduler-1",
+        "scheduler-2",
+        "gateway-1",
+        "gateway-2",
+        "inference",
+        "postgres",
+        "webserver",
+    }
     assert SERVICES.keys() >= expected | {"daemon", "collector", "jaeger"}
 
 
@@ -159,3 +178,44 @@ def test_a_scheduler_accepts_a_redis_started_by_that_command(tmp_path: Path) -> 
         ledger.close()
         server.kill()
         server.wait()
+
+
+def test_every_user_of_the_store_names_the_same_bucket() -> None:
+    stores = {
+        value
+        for service in SERVICES.values()
+        for name, value in service.get("environment", {}).items()
+        if name.endswith("_STORE")
+    }
+    assert stores == {"s3://tidemill/store?endpoint=http://s3:8333"}
+    for name in ("gateway-1", "gateway-2", "inference"):
+        assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= SERVICES[name]["environment"].keys()
+        assert SERVICES[name]["depends_on"]["s3"] == {"condition": "service_healthy"}
+
+
+def test_a_store_is_made_on_an_s3_server_started_by_that_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "s3.json"
+    config.write_text(filled(COMPOSE["configs"]["s3"]["content"]))
+    moved = {"/etc/seaweedfs/s3.json": str(config), "/data": str(tmp_path)}
+    moved |= {"-ip=s3": "-ip=127.0.0.1", "0.0.0.0": "127.0.0.1", "-filer.localSocket=/tmp/": "-filer.localSocket="}
+    arguments = [word for word in SERVICES["s3"]["command"] if not word.startswith("-s3.port=")]
+    for old, new in moved.items():
+        arguments = [word.replace(old, new) for word in arguments]
+    with running_s3(arguments) as server:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", VALUES["S3_ACCESS_KEY"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", VALUES["S3_SECRET_KEY"])
+        uri = SERVICES["gateway-1"]["environment"]["TIDEMILL_GATEWAY_STORE"].replace("http://s3:8333", server.endpoint)
+
+        def made() -> bool:
+            try:
+                open_store(uri).check()
+            except TidemillError:
+                return False
+            return True
+
+        wait_for(made, 60, "store in the bucket of the compose file")
+        asked = SERVICES["s3"]["healthcheck"]["test"][-1].replace("http://127.0.0.1:8333", server.endpoint)
+        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - loopback
+            assert answer.status == 200
