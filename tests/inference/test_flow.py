@@ -4,6 +4,7 @@ pauses. One engine serves the whole module; starting anew comes last."""
 import contextlib
 import itertools
 import json
+import os
 import re
 import signal
 import subprocess
@@ -157,6 +158,37 @@ def test_a_full_store_costs_nothing_but_time(stack: World) -> None:
         assert {row.attempt for row in results} == {1}, "no attempt is lost"
         assert not any(path.name.startswith(".") for path in output.iterdir()), "nothing half-written is left"
     wait_until(lambda: readyz(service)["store"], 30)
+
+
+def test_a_store_that_hangs_stops_neither_heartbeats_nor_other_work(stack: World) -> None:
+    service, aside = stack.services[-1], stack.home / "segment"
+
+    def hang(segment: Path) -> None:
+        # Whoever opens a pipe waits until somebody writes to it.
+        segment.rename(aside)
+        os.mkfifo(segment)
+
+    busy = stack.submit(prompts(60, max_tokens=900))
+    wait_until(lambda: stack.job(busy).row_counts.leased > 0)
+    name = stack.submit(prompts(5, max_tokens=2), spoil=hang)
+    wait_until(lambda: not readyz(service)["store"], 60)
+    # The worker's call for work was open already, and takes what comes first.
+    taken = stack.submit(prompts(5, max_tokens=2))
+    wait_until(lambda: stack.job(taken).row_counts.succeeded == 5, 60)
+    later = stack.submit(prompts(5, max_tokens=2))
+    deadline = time.monotonic() + 2 * LEASE_SECONDS
+    wait_until(lambda: time.monotonic() > deadline)
+    assert stack.job(name).row_counts.leased == 5, "the lease outlives its time"
+    assert stack.job(later).row_counts.pending == 5, "no lease is taken"
+    wait_until(lambda: stack.job(busy).row_counts.succeeded == 60, 120)
+    (segment,) = stack.stub.ListSegments(pb.ListSegmentsRequest(job=name, limit=10)).segments
+    pipe, data = stack.store.path(segment.key), aside.read_bytes()
+    with pipe.open("wb") as waited_for:
+        aside.rename(pipe)
+        waited_for.write(data)
+    for job in (busy, name, taken, later):
+        assert {row.attempt for row in succeeded(stack, job)} == {1}
+    assert readyz(service)["store"]
 
 
 @pytest.mark.parametrize("fault", ["missing", "changed"])
