@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -83,6 +83,14 @@ def run_documented(stack: Stack, heading: str) -> str:
     return finished.stdout
 
 
+def in_camel(value: Any) -> Any:
+    """JSON with keys as `rowIndex`: some grpcurls print those of the protos, `row_index`."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        return {re.sub("_(.)", lambda found: found[1].upper(), key): in_camel(each) for key, each in fields.items()}
+    return [in_camel(each) for each in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
 def needs(*programs: str) -> None:
     """Skip the test where one of these is not installed."""
     if missing := [name for name in programs if shutil.which(name) is None]:
@@ -93,7 +101,7 @@ def needs(*programs: str) -> None:
 def test_submit_watch_and_read_as_documented(stack: Stack, program: str) -> None:
     if program == "grpcurl":
         needs("grpcurl")
-    messages = documents(run_documented(stack, program))
+    messages = [in_camel(message) for message in documents(run_documented(stack, program))]
     snapshots = [message["job"] for message in messages if "job" in message]
     assert snapshots[-1]["state"] == "JOB_STATE_SUCCEEDED"
     assert snapshots[-1]["rowCounts"]["total"] == "2"
