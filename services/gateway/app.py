@@ -36,7 +36,6 @@ from services.gateway.scheduler import Scheduler
 from services.gateway.seal import Sealer
 from services.gateway.service import AdminService, Callers, JobService, ModelService, QuotaService
 from services.gateway.settings import TLS_VARIABLES, GatewaySettings
-from services.gateway.streams import Streams
 from services.gateway.submit import SubmitJob
 from services.gateway.verbs import Verbs
 from services.gateway.watch import WatchJob
@@ -117,7 +116,6 @@ def build(settings: GatewaySettings, common: CommonSettings, connection: grpc.ai
         completions=Completions(scheduler, store),
         verbs=Verbs(scheduler, store),
         again=AskAgain(copier, scheduler, store),
-        streams=Streams(settings.streams_per_tenant),
         provenance=Provenance(scheduler, store),
         importer=ImportRows(writers, scheduler, transfers, drain),
         exporter=ExportResults(results, scheduler, store, transfers),

@@ -22,7 +22,6 @@ from services.gateway.provenance import Provenance
 from services.gateway.quotas import Quotas
 from services.gateway.results import ReadResults
 from services.gateway.seal import Sealer
-from services.gateway.streams import Streams
 from services.gateway.submit import SubmitJob
 from services.gateway.unknown_fields import has_unknown_fields, unknown_fields
 from services.gateway.verbs import Verbs
@@ -73,7 +72,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         verbs: Verbs,
         again: AskAgain,
         provenance: Provenance,
-        streams: Streams,
         importer: ImportRows,
         exporter: ExportResults,
     ) -> None:
@@ -93,7 +91,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._verbs = verbs
         self._again = again
         self._provenance = provenance
-        self._streams = streams
 
     async def CreateJob(self, request: job_service_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
         return await self._create.handle(self._callers.caller(context, request), request)
@@ -102,9 +99,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[job_service_pb2.AppendRowsResponse]:
         caller = self._callers.caller(context)
-        with self._streams.held(caller.tenant):
-            async for response in self._append.handle(caller, request_iterator):
-                yield response
+        async for response in self._append.handle(caller, request_iterator):
+            yield response
 
     async def AppendRowsOnce(
         self, request: job_service_pb2.AppendRowsOnceRequest, context: Any
@@ -127,8 +123,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     async def SubmitJob(self, request_iterator: Any, context: Any) -> job_pb2.Job:
         caller = self._callers.caller(context)
-        with self._streams.held(caller.tenant):
-            record = await self._submit.handle(caller, request_iterator)
+        record = await self._submit.handle(caller, request_iterator)
         return public_job(record, self._store)
 
     async def GetJob(self, request: job_service_pb2.GetJobRequest, context: Any) -> job_pb2.Job:
@@ -146,17 +141,15 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.WatchJobRequest, context: Any
     ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
         caller = self._callers.caller(context, request)
-        with self._streams.held(caller.tenant):
-            async for response in self._watch.handle(caller, request):
-                yield response
+        async for response in self._watch.handle(caller, request):
+            yield response
 
     async def ReadResults(
         self, request: job_service_pb2.ReadResultsRequest, context: Any
     ) -> AsyncIterator[job_service_pb2.ReadResultsResponse]:
         caller = self._callers.caller(context, request)
-        with self._streams.held(caller.tenant):
-            async for response in self._results.handle(caller, request):
-                yield response
+        async for response in self._results.handle(caller, request):
+            yield response
 
     async def ListCompletions(
         self, request: job_service_pb2.ListCompletionsRequest, context: Any

@@ -73,9 +73,6 @@ class GatewaySettings(BaseSettings):
         default=30, gt=0, le=3600, description="How long a call waits for a scheduler that is away."
     )
     heartbeat_seconds: float = Field(default=15, gt=0, le=300, description="Silence after which WatchJob says so.")
-    streams_per_tenant: int = Field(
-        default=2048, ge=1, le=8192, description="Most streams that a tenant may have open here, of 8192 calls in all."
-    )
     drain_seconds: float = Field(default=10, ge=0, le=600, description="How long open calls may last after SIGTERM.")
 
     import_roots: str = Field(

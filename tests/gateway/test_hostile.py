@@ -38,7 +38,7 @@ STREAMS = 64
 
 @pytest.fixture(scope="module")
 def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    settings = {**SETTINGS, "TIDEMILL_GATEWAY_STREAMS_PER_TENANT": str(STREAMS)}
+    settings = {**SETTINGS, "TIDEMILL_GATEWAY_TENANT_STREAMS": str(STREAMS)}
     stack = Stack(tmp_path_factory.mktemp("besieged"), settings=settings)
     try:
         for name in ("scheduler", "gateway"):
@@ -161,7 +161,7 @@ async def test_one_tenant_cannot_take_all_streams(siege: Siege) -> None:
             (attacker.jobs.WatchJob, pb.WatchJobRequest(name=job.name)),
             (attacker.jobs.ReadResults, pb.ReadResultsRequest(name=job.name)),
         ):
-            with refused("OVERLOADED") as caught:
+            with refused("RATE_EXCEEDED") as caught:
                 await collect(method(request, metadata=attacker.metadata))
             assert caught.value.retry_after
             assert caught.value.metadata["limit"] == str(STREAMS)
