@@ -26,6 +26,9 @@ MORE: dict[str, dict[str, Any]] = {
     "UpdateJob": {"update_mask": {"paths": ["service_class"]}},
 }
 
+# Of one's own job, these look first at the URI, which is missing here.
+PLACE_FIRST = {"ImportRows", "ExportResults"}
+
 
 def names_of(rpc: Rpc, tenant: str, job_id: str) -> list[Any]:
     """Requests that name something of a tenant's, one for each place where this method takes a name."""
@@ -81,7 +84,7 @@ async def test_another_tenant_s_reads_like_nobody_s(
         assert seen == gone
     # A job of one's own that is not there reads so too.
     for own in names_of(rpc, "stranger", ID):
-        if ID in str(own):
+        if ID in str(own) and rpc.method.name not in PLACE_FIRST:
             name = f"tenants/stranger/jobs/{ID}"
             assert refusal(channel, rpc, own, stranger, name)[:2] == (Reason.JOB_NOT_FOUND, "job * does not exist")
     after = await client.get(theirs.name)
