@@ -7,8 +7,9 @@ SHELL := /bin/bash
 ENGINE ?= cpu
 VENV := $(if $(filter gpu,$(ENGINE)),.venv-gpu,.venv)
 PY := $(VENV)/bin/python
-# Light tests first, then those that start the engine and the real processes.
-TESTS := tests/tidemill tests/repo tests/benchmarks tests/scheduler tests/gateway tests/client tests/cli tests/dagster_defs tests/inference tests/system
+# Light tests first, a file a core; then those that start engines, which take all cores, one by one and unmeasured.
+LIGHT := tests/tidemill tests/repo tests/benchmarks tests/scheduler tests/gateway tests/client tests/cli tests/dagster_defs
+HEAVY := tests/inference tests/system
 COVERAGE := --cov --cov-branch --cov-report=term --cov-report=json:build/coverage.json -p scripts.coverage_floor
 
 .PHONY: help
@@ -40,7 +41,10 @@ cluster-demo: venv redis ## Two schedulers on Redis, two gateways: answer the pr
 .PHONY: test
 test: venv redis ## Every test but the soak, with branch coverage
 	@mkdir -p build
-	$(PY) -m pytest $(wildcard $(TESTS)) -m "not soak" $(COVERAGE)
+	@failed=0; \
+	$(PY) -m pytest $(wildcard $(LIGHT)) -m "not soak" -n logical --maxprocesses 4 --dist loadfile $(COVERAGE) || failed=$$?; \
+	$(PY) -m pytest $(wildcard $(HEAVY)) -m "not soak" || failed=$$?; \
+	exit $$failed
 
 .PHONY: soak
 soak: venv redis ## The long runs
