@@ -14,7 +14,6 @@ from services.inference.models import Catalog
 from services.inference.settings import ModelSource
 from tests.inference.engine_host import Bare, Work
 from tests.inference.hosted import config, refused, run
-from tests.stores import folder_store
 from tidemill.encoding import Request
 from tidemill.outputs import unpack_vector
 from tidemill.tiny_model import byte_tokenizer, write_json
@@ -87,9 +86,7 @@ def test_vectors_are_those_of_bare_vllm(tmp_path: Path, make: Callable[[Path], N
     model = tmp_path / "model"
     model.mkdir()
     make(model)
-    catalog = Catalog(
-        [ModelSource("m", str(model))], folder_store(tmp_path / "store"), WeightDigests(tmp_path / "digests.json"), 8192
-    )
+    catalog = Catalog([ModelSource("m", str(model))], WeightDigests(tmp_path / "digests.json"), 8192)
     files = catalog.fetch("m")
     assert files.window == WINDOW
     rows = [*(embedding(text) for text in TEXTS), embedding("x" * (WINDOW - 1)), embedding("a", 32)]
