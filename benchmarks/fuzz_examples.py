@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from benchmarks.fuzz_messages import Corpus
 from tidemill.internal.v1 import records_pb2
 from tidemill.internal.v1 import scheduler_service_pb2 as scheduler_pb
-from tidemill.v1 import admin_service_pb2, job_pb2, model_service_pb2, row_pb2
+from tidemill.v1 import admin_service_pb2, job_pb2, model_service_pb2, provenance_pb2, row_pb2, transfer_pb2
 from tidemill.v1 import job_service_pb2 as pb
 
 __all__ = ["Examples", "FreshJobs", "corpus_of", "examples_of"]
@@ -101,6 +101,8 @@ def _reading_examples(jobs: FreshJobs) -> Examples:
         "ReadResults": [pb.ReadResultsRequest(name=jobs.ended, order=pb.RESULT_ORDER_COMPLETION, read_mask=mask)],
         "ListCompletions": [pb.ListCompletionsRequest(after_sequence=0, limit=5)],
         "ExplainJob": [pb.ExplainJobRequest(name=jobs.queued)],
+        "GetRowProvenance": [provenance_pb2.GetRowProvenanceRequest(name=jobs.ended, row_index=1)],
+        "ExportResults": [transfer_pb2.ExportResultsRequest(name=jobs.ended, uri="file:///tmp/fuzz/answers.jsonl")],
         "ListParts": [scheduler_pb.ListPartsRequest(job=jobs.queued, limit=9)],
         "ListSegments": [scheduler_pb.ListSegmentsRequest(job=jobs.queued, limit=9)],
     }
@@ -113,6 +115,8 @@ def _verb_examples(jobs: FreshJobs) -> Examples:
         "ResumeJob": [pb.ResumeJobRequest(name=jobs.queued)],
         "DeleteJob": [pb.DeleteJobRequest(name=jobs.ended)],
         "RetryFailedRows": [pb.RetryFailedRowsRequest(name=jobs.ended, request_id="again")],
+        "ReplayRows": [provenance_pb2.ReplayRowsRequest(name=jobs.ended, row_indices=[1, 0], request_id="same")],
+        "ImportRows": [transfer_pb2.ImportRowsRequest(name=jobs.receiving, uri="file:///tmp/fuzz/rows.jsonl")],
         "RequeueChunk": [admin_service_pb2.RequeueChunkRequest(name=jobs.queued, row_index=3)],
         "ForceFailJob": [admin_service_pb2.ForceFailJobRequest(name=jobs.receiving, message="enough")],
     }
