@@ -254,8 +254,8 @@ class DataCorruptError(TidemillError):
 
 _REASONS_OF: dict[type[TidemillError], tuple[Reason, ...]] = {
     AuthenticationError: (Reason.API_KEY_MISSING, Reason.API_KEY_INVALID),
-    PermissionDeniedError: (Reason.PERMISSION_DENIED,),
-    NotFoundError: (Reason.JOB_NOT_FOUND, Reason.MODEL_NOT_FOUND, Reason.KEY_NOT_FOUND),
+    PermissionDeniedError: (Reason.PERMISSION_DENIED, Reason.URI_NOT_ALLOWED),
+    NotFoundError: (Reason.JOB_NOT_FOUND, Reason.MODEL_NOT_FOUND, Reason.KEY_NOT_FOUND, Reason.FILE_NOT_FOUND),
     InvalidRequestError: (
         Reason.INVALID_NAME,
         Reason.INVALID_ARGUMENT,
@@ -275,6 +275,7 @@ _REASONS_OF: dict[type[TidemillError], tuple[Reason, ...]] = {
         Reason.WRITER_SUPERSEDED,
         Reason.ROW_COUNT_MISMATCH,
         Reason.ETAG_MISMATCH,
+        Reason.FILE_EXISTS,
     ),
     JobStateError: (
         Reason.JOB_NOT_RECEIVING,

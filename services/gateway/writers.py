@@ -51,12 +51,18 @@ class Writers:
         has too many open."""
         self._streams.enter(job.tenant)
         try:
-            if job in self._finishing:
-                await asyncio.wait([self._finishing[job]])
+            await self._finish_other(job)
             return await self._begin(job, on_durable, on_failure)
         except BaseException:
             self._streams.leave(job.tenant)
             raise
+
+    async def _finish_other(self, job: JobName) -> None:
+        """Let rows become durable that an earlier stream of the job brought; its end may not have been noticed yet."""
+        if job in self._finishing:
+            await asyncio.wait([self._finishing[job]])
+        elif (other := self._open.get(job)) is not None and not other.settled:
+            await _flush(other)
 
     async def _begin(
         self, job: JobName, on_durable: Callable[[int], None], on_failure: Callable[[BaseException], None]
@@ -117,13 +123,17 @@ class Writers:
 
 
 async def _finish(appender: Appender) -> None:
-    # A failure is the failed call's, and what is not stored is sent again.
     try:
-        with suppress(TidemillError, TimeoutError):
-            async with asyncio.timeout(_FINISH_SECONDS):
-                await appender.flush()
+        await _flush(appender)
     finally:
         appender.close()
+
+
+async def _flush(appender: Appender) -> None:
+    # A failure is the failed call's, and what is not stored is sent again.
+    with suppress(TidemillError, TimeoutError):
+        async with asyncio.timeout(_FINISH_SECONDS):
+            await appender.flush()
 
 
 def _superseded(job: JobName) -> TidemillError:
