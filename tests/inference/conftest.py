@@ -1,6 +1,7 @@
 """Ray reads its token once, when it is first imported: so its environment stands before any test here imports it."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,7 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="package", autouse=True)
 def isolated_ray() -> Iterator[None]:
     """The variables that `start_ray` sets, for as long as the tests of this folder run."""
+    assert "ray" not in sys.modules, "a test module imports ray at its top: import it where it is used"
     before = dict(os.environ)
     isolate_local_cluster()
     yield

@@ -4,7 +4,6 @@ import socket
 from typing import Any
 
 import pytest
-import ray
 
 from services.inference.store_reach import check_reach
 from tidemill.errors import TidemillError
@@ -28,7 +27,8 @@ def node(host: str, *, alive: bool = True) -> dict[str, Any]:
 def test_a_folder_is_refused_where_other_machines_would_read_it(
     store: str, nodes: list[dict[str, Any]], refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    # By name: Ray must not be imported before `isolated_ray` has set what it reads once.
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
     if not refused:
         check_reach(store)
         return
